@@ -1,0 +1,23 @@
+"""Sets up telemetry in a Python that `chegou-otel run` started.
+
+Called by our sitecustomize, or by opentelemetry-instrument through the entry point beside this file when its own
+sitecustomize stands before ours on the path.
+"""  # noqa: INP001 - imported from a plain folder, only under `chegou-otel run`
+
+import importlib.util
+import os
+import sys
+
+
+def set_up() -> None:
+    """Call chegou_otel.setup(); what goes wrong is one line on stderr, in the command's own process only."""
+    pid, _, folder = os.environ.get("_CHEGOU_OTEL_RUN", "").partition(":")
+    if folder and folder not in sys.path and importlib.util.find_spec("chegou_otel") is None:
+        sys.path.append(folder)
+    try:
+        import chegou_otel
+
+        chegou_otel.setup()
+    except Exception as error:
+        if pid == str(os.getpid()):
+            sys.stderr.write(f"chegou-otel run: {sys.executable} runs without telemetry: {type(error).__name__}: {error}\n")
