@@ -1,0 +1,129 @@
+"""What integrations get: tracers, metrics, settings, and the one way to patch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from chegou_otel import _guard
+from chegou_otel._imports import ImportHooks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+    from opentelemetry import trace
+
+    from chegou_otel._settings import Settings
+    from chegou_otel.delivery.recorder import Recorder
+    from chegou_otel.propagation import Propagation
+    from chegou_otel.redaction import Redactor
+    from chegou_otel.signals.encoding import Encoder
+    from chegou_otel.signals.foreign import ForeignTracer
+    from chegou_otel.signals.logs import LogBridge
+    from chegou_otel.signals.meter import MeterProvider
+    from chegou_otel.signals.metrics import Registry
+    from chegou_otel.signals.tracing import Tracer
+
+_MISSING: Any = object()
+
+
+@dataclass(slots=True)
+class Patch:
+    """One replaced attribute, and how to put it back."""
+
+    owner: Any
+    name: str
+    original: Any  # as found in the owner's own __dict__; _MISSING when it was inherited
+    replacement: Any
+
+    def undo(self) -> bool:
+        """Put the original back; ``False`` when somebody wrapped the replacement since, which then stays, disarmed."""
+        if vars(self.owner).get(self.name) is not self.replacement:
+            return False
+        if self.original is _MISSING:
+            delattr(self.owner, self.name)
+        else:
+            setattr(self.owner, self.name, self.original)
+        return True
+
+
+@dataclass(slots=True)
+class Runtime:
+    """One per ``setup()``. ``armed`` turns false with ``shutdown()``; every replacement asks it first."""
+
+    settings: Settings
+    recorder: Recorder
+    encoder: Encoder
+    metrics: Registry
+    bridge: LogBridge
+    propagation: Propagation
+    tracer_provider: trace.TracerProvider
+    meter_provider: MeterProvider | None
+    role: str
+    version: str
+    armed: bool = True
+    #: False when only correlation IDs work (``OTEL_SDK_DISABLED``, ``active="never"``).
+    recording: bool = True
+    patches: list[Patch] = field(default_factory=list)
+    hooks: ImportHooks = field(default_factory=ImportHooks)
+    skipped: dict[str, str] = field(default_factory=dict)
+    on_shutdown: list[Callable[[], Any]] = field(default_factory=list)
+
+    @property
+    def redactor(self) -> Redactor:
+        return self.encoder.redactor
+
+    def tracer(self, scope: str) -> Tracer | ForeignTracer:
+        """A tracer with ``begin`` and ``leaf``, over whichever provider is in force."""
+        from chegou_otel.signals.foreign import ForeignTracer
+        from chegou_otel.signals.tracing import Tracer
+
+        tracer = self.tracer_provider.get_tracer(scope, self.version)
+        return tracer if isinstance(tracer, Tracer) else ForeignTracer(tracer, self.encoder)
+
+    def wrap(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
+        """Replace ``owner.name`` by ``make(original)``. Static and class methods stay what they are.
+
+        Raises:
+            AttributeError: there is no such attribute (another version of the library).
+        """
+        raw = vars(owner).get(name, _MISSING)
+        if isinstance(raw, staticmethod | classmethod):
+            replacement: Any = type(raw)(make(raw.__func__))
+        else:
+            replacement = make(getattr(owner, name) if raw is _MISSING else raw)
+        setattr(owner, name, replacement)
+        self.patches.append(Patch(owner, name, raw, replacement))
+
+    def when_imported(self, module: str, patch: Callable[[ModuleType], Any]) -> None:
+        """Run ``patch(module)`` when ``module`` is imported, now or later. A failure is reported, never raised into the import.
+
+        A failing patch leaves nothing half done: what it had replaced is put back.
+        """
+
+        def run(found: ModuleType) -> None:
+            before = len(self.patches)
+            if not self.armed:
+                return
+            try:
+                patch(found)
+            except Exception as error:
+                for done in reversed(self.patches[before:]):
+                    done.undo()
+                del self.patches[before:]
+                self.skipped[module] = f"{type(error).__name__}: {error}"
+                _guard.report(f"patching {module}", error)
+
+        self.hooks.when_imported(module, run)
+
+    def disarm(self) -> None:
+        """Undo every patch that nobody wrapped since; the others pass calls through."""
+        self.armed = False
+        self.hooks.remove()
+        for patch in reversed(self.patches):
+            patch.undo()
+        self.patches.clear()
+        for undo in self.on_shutdown:
+            _guard.guarded(undo)()
+        self.on_shutdown.clear()

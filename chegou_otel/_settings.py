@@ -1,0 +1,211 @@
+"""Settings are data: name, type, default, environment variable, help, in one place.
+
+Precedence: argument of ``setup()``, then environment, then default. A wrong argument raises at once and says what is right; a wrong
+environment value warns and falls back, because a deployment must not fail on a typo in telemetry.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, TypedDict
+
+Mode = Literal["own", "upstream", "off"]
+
+
+def _setting(default: Any, env: str | None, text: str) -> Any:
+    return field(default=default, metadata={"env": env, "help": text})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Every setting, as ``setup()`` takes it."""
+
+    service_name: str | None = _setting(None, "OTEL_SERVICE_NAME", "Name of the service. Default: the package of the Django settings module.")
+    service_version: str | None = _setting(None, "CHEGOU_OTEL_SERVICE_VERSION", "Version of the service. Default: the commit that is checked out.")
+    environment: str | None = _setting(None, "CHEGOU_OTEL_ENVIRONMENT", "Deployment environment, such as `production`.")
+    endpoint: str | None = _setting(
+        None, "OTEL_EXPORTER_OTLP_ENDPOINT", "Base URL of the collector; `/v1/traces` and its like are added. Default: `http://localhost:4318`."
+    )
+    active: Literal["auto", "always", "never"] = _setting(
+        "auto",
+        "CHEGOU_OTEL_ACTIVE",
+        "`auto`: nothing is sent under a test runner nor by `migrate`, `shell` and the like, and runserver's reloader stays idle. "
+        "`always`: whatever runs. `never`: correlation IDs only.",
+    )
+    traces: bool = _setting(True, "CHEGOU_OTEL_TRACES", "Record spans.")
+    metrics: bool = _setting(True, "CHEGOU_OTEL_METRICS", "Record metrics.")
+    logs: bool = _setting(True, "CHEGOU_OTEL_LOGS", "Bridge log records.")
+    integrations: tuple[str, ...] | None = _setting(
+        None, "CHEGOU_OTEL_INTEGRATIONS", "Only these integrations, by name. Default: all whose library is installed."
+    )
+    disabled_integrations: tuple[str, ...] = _setting((), "CHEGOU_OTEL_DISABLED_INTEGRATIONS", "Integrations to leave out, by name.")
+    django: Mode = _setting("own", "CHEGOU_OTEL_DJANGO", "`own`, `upstream` (opentelemetry-instrumentation-django) or `off`.")
+    redis: Mode = _setting("own", "CHEGOU_OTEL_REDIS", "`own`, `upstream` (opentelemetry-instrumentation-redis) or `off`.")
+    propagate_to: tuple[str, ...] = _setting(
+        (),
+        "CHEGOU_OTEL_PROPAGATE_TO",
+        "Hosts that receive `traceparent`, baggage and the correlation ID: `api.example.com`, `*.internal`. Loopback always does; nobody else.",
+    )
+    trust_from: tuple[str, ...] = _setting(
+        (), "CHEGOU_OTEL_TRUST_FROM", "Networks whose `traceparent` and baggage are believed, such as `10.0.0.0/8`. Others get a new trace and a link."
+    )
+    response_header: str = _setting("X-Correlation-ID", "CHEGOU_OTEL_RESPONSE_HEADER", "Response header that carries the correlation ID; empty: none.")
+    excluded_paths: tuple[str, ...] = _setting(
+        (), "CHEGOU_OTEL_EXCLUDED_PATHS", "Paths without spans and metrics; `*` matches anything: `/health/`, `/static/*`."
+    )
+    user: Literal["id", "hash", "off"] = _setting("id", "CHEGOU_OTEL_USER", "The user on the span: primary key, its hash, or nothing.")
+    client_address: bool = _setting(False, "CHEGOU_OTEL_CLIENT_ADDRESS", "Put the client's IP address on the server span.")
+    capture_request_headers: tuple[str, ...] = _setting((), "CHEGOU_OTEL_CAPTURE_REQUEST_HEADERS", "Request headers to record, redacted.")
+    capture_response_headers: tuple[str, ...] = _setting((), "CHEGOU_OTEL_CAPTURE_RESPONSE_HEADERS", "Response headers to record, redacted.")
+    sql_comment: bool = _setting(
+        False, "CHEGOU_OTEL_SQL_COMMENT", "Append the correlation ID to SQL as a comment; PostgreSQL then shows it in `pg_stat_activity`."
+    )
+    redact: bool = _setting(True, "CHEGOU_OTEL_REDACT", "Redact secrets and personal data before anything leaves the process.")
+    redact_keys: tuple[str, ...] = _setting((), "CHEGOU_OTEL_REDACT_KEYS", "Further keys whose values are secret.")
+    redact_patterns: tuple[str, ...] = _setting((), "CHEGOU_OTEL_REDACT_PATTERNS", "Further regular expressions whose matches are secret.")
+    spool_dir: str | None = _setting(
+        None, "CHEGOU_OTEL_SPOOL_DIR", "Folder for what is not delivered yet. In containers: a volume. Default: below `~/.local/state/chegou-otel`."
+    )
+    spool_max_bytes: int = _setting(64 * 1024 * 1024, "CHEGOU_OTEL_SPOOL_MAX_BYTES", "Most that one process keeps, in bytes.")
+    exit_timeout: float = _setting(2.0, "CHEGOU_OTEL_EXIT_TIMEOUT", "Seconds that the process waits at exit for what is left; the rest stays in the spool.")
+
+
+class Options(TypedDict, total=False):
+    """``setup()``'s keyword arguments beside ``service_name``; the same as :class:`Settings` (tested)."""
+
+    service_version: str | None
+    environment: str | None
+    endpoint: str | None
+    active: Literal["auto", "always", "never"]
+    traces: bool
+    metrics: bool
+    logs: bool
+    integrations: Iterable[str] | None
+    disabled_integrations: Iterable[str]
+    django: Mode
+    redis: Mode
+    propagate_to: Iterable[str]
+    trust_from: Iterable[str]
+    response_header: str
+    excluded_paths: Iterable[str]
+    user: Literal["id", "hash", "off"]
+    client_address: bool
+    capture_request_headers: Iterable[str]
+    capture_response_headers: Iterable[str]
+    sql_comment: bool
+    redact: bool
+    redact_keys: Iterable[str]
+    redact_patterns: Iterable[str]
+    spool_dir: str | None
+    spool_max_bytes: int
+    exit_timeout: float
+
+
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"0", "false", "no", "off"})
+
+
+def _boolean(text: str) -> bool:
+    lowered = text.strip().lower()
+    if lowered in _TRUE:
+        return True
+    if lowered in _FALSE:
+        return False
+    raise ValueError("use true or false")
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(item.strip() for item in text.split(",") if item.strip())
+
+
+_PARSERS: dict[type, Callable[[str], Any]] = {bool: _boolean, int: int, float: float, str: str.strip, tuple: _listed}
+
+
+class Shape(typing.NamedTuple):
+    """A setting's type, taken apart: its base type, the allowed words of a ``Literal``, whether ``None`` is allowed."""
+
+    base: type
+    words: tuple[str, ...]
+    optional: bool
+
+    def __str__(self) -> str:
+        return " | ".join(repr(word) for word in self.words) or {tuple: "list of str"}.get(self.base, self.base.__name__)
+
+
+def shapes() -> dict[str, Shape]:
+    """The shape of every setting, by name."""
+    return {name: _shape(hint) for name, hint in typing.get_type_hints(Settings).items()}
+
+
+def _shape(hint: Any) -> Shape:
+    options = [option for option in typing.get_args(hint) if option is not type(None)]
+    if typing.get_origin(hint) is Literal:
+        return Shape(str, tuple(options), False)
+    if typing.get_origin(hint) is tuple:
+        return Shape(tuple, (), False)
+    if options:  # X | None
+        return _shape(options[0])._replace(optional=True)
+    return Shape(hint, (), False)
+
+
+def check(name: str, value: Any, shape: Shape) -> Any:
+    """``value`` as the setting takes it.
+
+    Raises:
+        TypeError: it has the wrong type.
+        ValueError: it has the right type and is not one of the allowed words, or below zero.
+    """
+    if value is None and shape.optional:
+        return None
+    if shape.base is tuple:
+        if isinstance(value, str) or not isinstance(value, Iterable) or not all(isinstance(item, str) for item in (value := tuple(value))):
+            raise TypeError(f"{name} takes a list of strings, not {value!r}")
+        return value
+    if shape.base is float and type(value) is int:
+        value = float(value)
+    if type(value) is not shape.base:
+        raise TypeError(f"{name} takes {shape}, not {value!r}")
+    if shape.words and value not in shape.words:
+        raise ValueError(f"{name} takes {shape}, not {value!r}")
+    if shape.base in (int, float) and value < 0:
+        raise ValueError(f"{name} is not negative, and this is: {value!r}")
+    return value
+
+
+def load(arguments: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> tuple[Settings, list[str]]:
+    """The settings for ``arguments`` over ``environ`` (default: ``os.environ``), and warnings about what was ignored.
+
+    Raises:
+        TypeError: an argument that is no setting (the message names the nearest one), or of the wrong type.
+        ValueError: a value that is not allowed.
+    """
+    environ = os.environ if environ is None else environ
+    known = shapes()
+    for name in arguments:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; the settings are {', '.join(known)}"
+            raise TypeError(f"setup() has no setting {name!r}{hint}")
+    warnings: list[str] = []
+    values = _from_environment(environ, known, warnings)
+    values.update({name: check(name, value, known[name]) for name, value in arguments.items()})
+    return Settings(**values), warnings
+
+
+def _from_environment(environ: Mapping[str, str], known: Mapping[str, Shape], warnings: list[str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for setting in fields(Settings):
+        variable = setting.metadata["env"]
+        text = environ.get(variable, "") if variable else ""
+        if not text.strip() and not (setting.name == "response_header" and variable in environ):
+            continue
+        shape = known[setting.name]
+        try:
+            values[setting.name] = check(setting.name, _PARSERS[shape.base](text), shape)
+        except ValueError as error:
+            warnings.append(f"{variable}={text!r} is ignored ({error}); {setting.name} stays {setting.default!r}")
+    return values

@@ -1,0 +1,1 @@
+"""From an encoded frame to an accepted request: recorder, segments, courier, ledger."""

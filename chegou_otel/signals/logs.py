@@ -1,0 +1,251 @@
+"""Log records: the standard library's, and those that come by OpenTelemetry's Logs API.
+
+The bridge wraps ``logging.Logger.callHandlers`` and adds no handler: a handler on the root logger silences ``lastResort`` and RQ's
+console, and ``dictConfig`` would remove it. Every record that a logger accepts is encoded, whatever its handlers do with it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import struct
+from time import time_ns
+from typing import TYPE_CHECKING, Any, Final
+
+from opentelemetry import context as context_api
+from opentelemetry.sdk import _logs as sdk
+from opentelemetry.trace import INVALID_SPAN
+from opentelemetry.trace.propagation import _SPAN_KEY
+
+from chegou_otel import correlation as _correlation
+from chegou_otel._guard import guarded
+from chegou_otel.delivery import otlp
+from chegou_otel.delivery.frames import Kind, Priority
+from chegou_otel.signals.errors import describe
+from chegou_otel.signals.spans import Span
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from opentelemetry.sdk.resources import Resource
+
+    from chegou_otel.correlation import Correlation
+    from chegou_otel.signals.encoding import Encoder
+    from chegou_otel.signals.tracing import Append
+
+#: What never goes over the bridge: our own lines and the SDK's would feed themselves.
+EXCLUDED: Final = ("chegou_otel", "opentelemetry")
+
+_STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+#: Keys the bridge itself puts on a record, for formatters.
+STAMPED: Final = ("correlation_id", "trace_id", "span_id")
+_KNOWN: Final = _STANDARD | set(STAMPED)
+_TIMES: Final = struct.Struct("<cQcQ").pack
+_IDS: Final = struct.Struct("<2s16s2s8scI").pack
+_FIXED64: Final = struct.Struct("<Q").pack
+#: (lowest level, OTLP severity number), highest first.
+_SEVERITIES: Final = ((50, 21), (40, 17), (30, 13), (20, 9), (10, 5), (0, 1))
+_MAX_CACHED: Final = 4_096
+
+
+class Uid:
+    """``log.record.uid``: a repeat of a resent batch can be told from a new record."""
+
+    def __init__(self) -> None:
+        self.renew()
+        os.register_at_fork(after_in_child=self.renew)
+
+    def renew(self) -> None:
+        self._block = otlp.key_value("log.record.uid", "x" * 32)[:-32]
+        self._prefix = f"{_correlation.rng.getrandbits(80):020x}".encode()
+        self._next = itertools.count().__next__
+        self._head = otlp.LOG + otlp.varint(len(self._block) + 32) + self._block + self._prefix
+
+    def field(self) -> bytes:
+        return self._head + b"%012x" % self._next()
+
+
+def severity(level: int) -> int:
+    """OTLP's severity number of a standard library level."""
+    return next(number for lowest, number in _SEVERITIES if level >= lowest or lowest == 0)
+
+
+def priority(number: int) -> Priority:
+    """Debug logs are the first to go when there is no room, then info logs; errors are the last."""
+    if number >= severity(logging.ERROR):
+        return Priority.HIGH
+    if number >= severity(logging.WARNING):
+        return Priority.NORMAL
+    return Priority.INFO if number >= severity(logging.INFO) else Priority.LOW
+
+
+def correlation_block(correlation: Correlation) -> bytes:
+    """The encoded log attribute of a correlation ID, made once per ID."""
+    block = correlation.log_block
+    if block is None:
+        block = correlation.log_block = otlp.attribute(otlp.LOG, _correlation.ATTRIBUTE, correlation.id)
+    return block
+
+
+class LogBridge:
+    """Encodes standard library records. One per process; ``handle`` is called for each record that a logger accepted."""
+
+    def __init__(self, append: Append, encoder: Encoder) -> None:
+        self.append = append
+        self.encoder = encoder
+        self.armed = True
+        self.uid = Uid()
+        #: Logger name → ``(record, body) -> body``: where a library's own message says more than may leave (RQ's call strings).
+        self.rewrite: dict[str, Callable[[logging.LogRecord, str], str]] = {}
+        self._levels: dict[tuple[int, str], tuple[bytes, Priority]] = {}
+        self._places: dict[tuple[str, int, str], bytes] = {}
+
+    @guarded
+    def handle(self, record: logging.LogRecord) -> None:
+        """Stamp the record with its IDs (formatters read them) and append it as a frame."""
+        if not self.armed or record.name.startswith(EXCLUDED):
+            return
+        ctx = context_api.get_current()
+        span, correlation = ctx.get(_SPAN_KEY), ctx.get(_correlation.KEY)
+        ids = self._stamp(record.__dict__, span, correlation)
+        level, rank = self._level(record.levelno, record.levelname)
+        now = time_ns()
+        parts = [
+            _TIMES(b"\x09", int(record.created * 1_000_000) * 1_000, b"\x59", now),
+            level,
+            self._body(record),
+            self._place(record),
+            ids,
+            self.uid.field(),
+        ]
+        if correlation is not None:
+            parts.append(correlation.log_block or correlation_block(correlation))  # type: ignore[attr-defined]
+        if record.exc_info:
+            parts += self._exception(record.exc_info[1])
+        if len(record.__dict__) > len(_STANDARD) - 2 + len(STAMPED):
+            parts += self._extra(record.__dict__)
+        body = b"".join(parts)
+        self.append(Kind.LOG, otlp.Scope.of(record.name), b"\x12" + otlp.varint(len(body)) + body, rank)
+
+    def _stamp(self, fields: dict[str, Any], span: object, correlation: Any) -> bytes:
+        if correlation is not None:
+            fields.setdefault("correlation_id", correlation.id)
+        if type(span) is Span:
+            fields.setdefault("trace_id", span.trace_bytes.hex())
+            fields.setdefault("span_id", span.span_bytes.hex())
+            return _IDS(b"\x4a\x10", span.trace_bytes, b"\x52\x08", span.span_bytes, b"\x45", span.flags)
+        return foreign_ids(span, fields)
+
+    def _level(self, number: int, name: str) -> tuple[bytes, Priority]:
+        known = self._levels.get((number, name))
+        if known is None:
+            mapped = severity(number)
+            known = (b"\x10" + otlp.varint(mapped) + otlp.text(b"\x1a", name), priority(mapped))
+            if len(self._levels) < _MAX_CACHED:
+                self._levels[number, name] = known
+        return known
+
+    def _body(self, record: logging.LogRecord) -> bytes:
+        try:
+            said = record.getMessage()
+        except Exception:
+            said = str(record.msg)  # wrong arguments are the handlers' to complain about
+        rewrite = self.rewrite.get(record.name)
+        if rewrite is not None:
+            said = rewrite(record, said)
+        return otlp.message(b"\x2a", otlp.any_value(self.encoder.redactor.text(said)))
+
+    def _place(self, record: logging.LogRecord) -> bytes:
+        where = (record.pathname, record.lineno, record.funcName or "")
+        known = self._places.get(where)
+        if known is None:
+            found = {"code.file.path": where[0], "code.line.number": where[1], "code.function.name": where[2]}
+            known = otlp.attributes(otlp.LOG, found)
+            if len(self._places) < _MAX_CACHED:
+                self._places[where] = known
+        return known
+
+    def _exception(self, error: BaseException | None) -> list[bytes]:
+        return [] if error is None else self.encoder.attributes(otlp.LOG, describe(error, self.encoder))
+
+    def _extra(self, fields: Mapping[str, object]) -> list[bytes]:
+        extra = {key: value for key, value in fields.items() if key not in _KNOWN and is_telling(value)}
+        return self.encoder.attributes(otlp.LOG, extra)
+
+
+def foreign_ids(span: object, fields: dict[str, Any]) -> bytes:
+    """The IDs of a span that is not ours (unsampled, remote, another provider's)."""
+    context = getattr(span, "get_span_context", INVALID_SPAN.get_span_context)()
+    if not context.is_valid:
+        return b""
+    trace, own = context.trace_id.to_bytes(16), context.span_id.to_bytes(8)
+    fields.setdefault("trace_id", trace.hex())
+    fields.setdefault("span_id", own.hex())
+    return _IDS(b"\x4a\x10", trace, b"\x52\x08", own, b"\x45", int(context.trace_flags))
+
+
+_TELLING: Final = (str, int, float, bytes, list, tuple, dict, otlp.uuid.UUID, otlp.decimal.Decimal, otlp.datetime.date, otlp.datetime.timedelta)
+
+
+def is_telling(value: object) -> bool:
+    """Whether an ``extra`` value says something by itself; requests, sockets and models do not."""
+    return isinstance(value, _TELLING)
+
+
+class LoggerProvider(sdk.LoggerProvider):
+    """The SDK's provider; what is emitted through the Logs API is encoded by us."""
+
+    def __init__(self, processor: FrameProcessor, resource: Resource) -> None:
+        super().__init__(resource=resource, shutdown_on_exit=False)
+        self.processor = processor
+        self.add_log_record_processor(processor)
+
+    def _handle_fork(self) -> None:
+        import threading
+
+        self._logger_cache_lock = threading.Lock()
+        self._active_loggers_lock = threading.Lock()
+
+    def shutdown(self) -> None:
+        """Off, not gone: a later ``setup()`` finds every logger that was handed out."""
+        self.processor.armed = False
+
+
+class FrameProcessor(sdk.LogRecordProcessor):
+    """Encodes the SDK's records."""
+
+    def __init__(self, append: Append, encoder: Encoder) -> None:
+        self.append = append
+        self.encoder = encoder
+        self.armed = True
+        self.uid = Uid()
+
+    @guarded
+    def on_emit(self, log_record: sdk.ReadWriteLogRecord) -> None:
+        if not self.armed:
+            return
+        record, scope = log_record.log_record, log_record.instrumentation_scope
+        ctx = record.context or context_api.get_current()
+        correlation = ctx.get(_correlation.KEY)
+        number = record.severity_number.value if record.severity_number is not None else 0
+        parts = [
+            _TIMES(b"\x09", record.timestamp or 0, b"\x59", record.observed_timestamp or time_ns()),
+            b"\x10" + otlp.varint(number),
+            otlp.text(b"\x1a", record.severity_text) if record.severity_text else b"",
+            otlp.message(b"\x2a", otlp.any_value(self.encoder.clean("body", record.body))) if record.body is not None else b"",
+            otlp.text(b"\x62", record.event_name) if record.event_name else b"",
+            foreign_ids(ctx.get(_SPAN_KEY), {}),
+            self.uid.field(),
+            correlation_block(correlation) if isinstance(correlation, _correlation.Correlation) else b"",
+            *self.encoder.attributes(otlp.LOG, record.attributes or {}),
+        ]
+        body = b"".join(parts)
+        owner = otlp.Scope.of(scope.name, scope.version or "", scope.schema_url or "") if scope else otlp.Scope.of("")
+        self.append(Kind.LOG, owner, b"\x12" + otlp.varint(len(body)) + body, priority(number or 9))
+
+    def shutdown(self) -> None:
+        self.armed = False
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        return True

@@ -1,0 +1,127 @@
+"""Other people's metrics: the SDK's meters, read by us, shipped like everything else."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import TYPE_CHECKING, Any, Final
+
+from opentelemetry.sdk import metrics as sdk
+from opentelemetry.sdk.metrics._internal.measurement_consumer import SynchronousMeasurementConsumer
+from opentelemetry.sdk.metrics._internal.metric_reader_storage import MetricReaderStorage
+from opentelemetry.sdk.metrics.export import MetricReader, MetricsData
+
+from chegou_otel._guard import guarded
+from chegou_otel.delivery import otlp
+from chegou_otel.delivery.frames import Kind, Priority
+from chegou_otel.signals import points
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from opentelemetry.sdk.metrics._internal.measurement import Measurement
+    from opentelemetry.sdk.resources import Resource
+
+#: SDK instrument class → how it is recorded again in the parent.
+_KINDS: Final = {
+    "_Counter": "counter", "_UpDownCounter": "up_down_counter", "_Histogram": "histogram", "_Gauge": "gauge",
+}  # fmt: skip
+_RECORD: Final = {"counter": "add", "up_down_counter": "add", "histogram": "record", "gauge": "set"}
+
+
+class Reader(MetricReader):
+    """Turns what the SDK collected into frames."""
+
+    def __init__(self, append: Callable[..., Any], clean: Callable[[Mapping[str, object]], dict[str, object]]) -> None:
+        super().__init__()
+        self.append = append
+        self.clean = clean
+
+    def _receive_metrics(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **_kwargs: Any) -> None:
+        for resource in metrics_data.resource_metrics:
+            for found in resource.scope_metrics:
+                scope = otlp.Scope.of(found.scope.name, found.scope.version or "", found.scope.schema_url or "")
+                for metric in found.metrics:
+                    payload = points.from_sdk(metric, self.clean)
+                    if payload is not None:
+                        self.append(Kind.METRIC, scope, payload, Priority.HIGH)
+
+    def shutdown(self, timeout_millis: float = 30_000, **_kwargs: Any) -> None:
+        """Nothing of its own to stop: the courier asks it, and stops with the recorder."""
+
+
+class Consumer(SynchronousMeasurementConsumer):
+    """The SDK's consumer; in a work-horse it hands measurements over instead of adding them up."""
+
+    crossing: Callable[..., Any] | None = None
+
+    def consume_measurement(self, measurement: Measurement) -> None:
+        if self.crossing is None:
+            super().consume_measurement(measurement)
+        else:
+            self._cross(measurement)
+
+    @guarded
+    def _cross(self, measurement: Measurement) -> None:
+        instrument: Any = measurement.instrument
+        kind = _KINDS.get(type(instrument).__name__)
+        if kind is None or self.crossing is None:
+            return
+        scope = instrument.instrumentation_scope
+        told = [
+            "sdk", scope.name, scope.version or "", kind, instrument.name, instrument.unit, instrument.description,
+            dict(measurement.attributes or {}), measurement.value,
+        ]  # fmt: skip
+        self.crossing(Kind.MEASUREMENT, None, json.dumps(told, default=str).encode(), Priority.HIGH)
+
+    def after_fork(self) -> None:
+        """In a forked child: new locks, and no total of the parent's."""
+        self._lock = threading.Lock()
+        self._reader_storages = {
+            reader: MetricReaderStorage(
+                self._sdk_config,
+                reader._instrument_class_temporality,
+                reader._instrument_class_aggregation,
+                reader._instrument_class_cardinality_limit,
+            )
+            for reader in self._reader_storages
+        }
+
+
+class MeterProvider(sdk.MeterProvider):
+    """The SDK's provider with our reader and consumer. Switched off by ``shutdown()``, on again by ``setup()``."""
+
+    def __init__(self, reader: Reader, resource: Resource, views: list[Any] | None = None) -> None:
+        super().__init__(metric_readers=[reader], resource=resource, shutdown_on_exit=False, views=views or [])
+        self.reader = reader
+        self.armed = True
+        self.consumer = Consumer(sdk_config=self._sdk_config, metric_readers=[reader])
+        self._measurement_consumer = self.consumer
+        reader._set_collect_callback(self.consumer.collect)
+
+    @guarded
+    def collect(self) -> None:
+        if self.armed:
+            self.reader.collect()
+
+    def _handle_fork(self) -> None:
+        """As the SDK's, but the resource stays: the instance names a process that lives."""
+        self._lock = threading.Lock()
+        self._meter_lock = threading.Lock()
+        type(self)._all_metric_readers_lock = threading.Lock()
+        self.consumer.after_fork()
+
+    def cross_to_parent(self) -> None:
+        self.consumer.crossing = self.reader.append
+
+    def replay(
+        self, scope: str, version: str, kind: str, name: str, unit: str, description: str, attributes: dict[str, Any], value: float
+    ) -> None:
+        """Record again what a work-horse measured."""
+        meter = self.get_meter(scope, version or None)
+        instrument = getattr(meter, f"create_{kind}")(name, unit=unit, description=description)
+        getattr(instrument, _RECORD[kind])(value, attributes)
+
+    def shutdown(self, timeout_millis: float = 30_000) -> None:
+        """Off, not gone: a later ``setup()`` finds every meter that was handed out."""
+        self.armed = False

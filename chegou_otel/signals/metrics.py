@@ -1,0 +1,200 @@
+"""Our own metrics: instruments with pre-bound series.
+
+Recording is one append to a deque, which is atomic; sums and buckets are computed when metrics are collected, off the
+request thread. In a work-horse a value crosses to the parent as a ``MEASUREMENT`` frame instead, so that one series per
+worker counts all of its jobs.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from bisect import bisect_left
+from collections import deque
+from time import time_ns
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from chegou_otel._guard import guarded
+from chegou_otel.delivery import otlp
+from chegou_otel.delivery.frames import Kind, Priority
+from chegou_otel.signals import points
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+Labels = tuple[tuple[str, "str | int | bool | float"], ...]
+InstrumentKind = Literal["histogram", "counter", "updown", "gauge"]
+
+#: Buckets of the semantic conventions for request durations, with an edge at the 5 s of the usual alert.
+SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+MAX_SERIES: Final = 2_000
+_OVERFLOW: Final[Labels] = (("otel.metric.overflow", True),)
+#: Pending values of one series before the recording thread folds them itself (nobody collects: no courier, no fork hook).
+_MAX_PENDING: Final = 4_096
+_SCOPE_NAME: Final = "chegou_otel"
+
+
+class Series:
+    """One set of labels of one instrument. ``record`` for histograms and gauges, ``add`` for counters."""
+
+    __slots__ = ("_pending", "block", "buckets", "count", "high", "instrument", "labels", "low", "total")
+
+    def __init__(self, instrument: Instrument, labels: Labels) -> None:
+        self.instrument = instrument
+        self.labels = labels
+        tag = otlp.HISTOGRAM_POINT if instrument.kind == "histogram" else otlp.NUMBER_POINT
+        self.block = b"".join(otlp.attribute(tag, key, value) for key, value in labels)
+        self._pending: deque[float] = deque()
+        self.reset()
+
+    def reset(self) -> None:
+        self._pending.clear()
+        self.count = 0
+        self.total: float = 0
+        self.low = self.high = 0.0
+        self.buckets = [0] * (len(self.instrument.boundaries) + 1)
+
+    def record(self, value: float) -> None:
+        cross = self.instrument.registry.cross
+        if cross is not None:
+            cross(self, value)
+            return
+        self._pending.append(value)
+        if len(self._pending) > _MAX_PENDING:
+            with self.instrument.registry.lock:
+                self.fold()
+
+    add = record
+
+    def fold(self) -> None:
+        """Take the pending values into the totals. Under the registry's lock."""
+        pending, kind = self._pending, self.instrument.kind
+        bounds, buckets = self.instrument.boundaries, self.buckets
+        while pending:
+            value = pending.popleft()
+            if kind == "gauge":
+                self.total = value
+            else:
+                self.total += value
+            if kind == "histogram":
+                buckets[bisect_left(bounds, value)] += 1
+                self.low = value if self.count == 0 or value < self.low else self.low
+                self.high = value if self.count == 0 or value > self.high else self.high
+            self.count += 1
+
+
+class Instrument:
+    """A histogram, counter, up-down counter or gauge; ``series(labels)`` binds one set of labels (keep what it returns)."""
+
+    __slots__ = ("boundaries", "bounds_field", "definition", "description", "kind", "name", "registry", "series_by_labels", "unit")
+
+    def __init__(
+        self, registry: Registry, kind: InstrumentKind, name: str, unit: str, description: str, boundaries: Sequence[float]
+    ) -> None:
+        self.registry = registry
+        self.kind: InstrumentKind = kind
+        self.name = name
+        self.unit = unit
+        self.description = description
+        self.boundaries = tuple(boundaries)
+        self.bounds_field = points.bounds_field(self.boundaries)
+        self.series_by_labels: dict[Labels, Series] = {}
+        self.definition = [kind, name, unit, description, list(self.boundaries)]
+
+    def series(self, labels: Labels = ()) -> Series:
+        """The series of ``labels``. Past 2,000 of them, all further ones share one overflow series."""
+        known = self.series_by_labels.get(labels)
+        if known is None:
+            labels = labels if len(self.series_by_labels) < MAX_SERIES else _OVERFLOW
+            with self.registry.lock:
+                known = self.series_by_labels.setdefault(labels, Series(self, labels))
+        return known
+
+    def encode(self, start: int, now: int) -> bytes | None:
+        """The ``Metric`` message of everything recorded so far; ``None`` when nothing was."""
+        encoded = []
+        for series in list(self.series_by_labels.values()):
+            series.fold()
+            if series.count:
+                encoded.append(self._point(series, start, now))
+        if not encoded:
+            return None
+        return points.metric(self.name, self.unit, self.description, self._data(encoded))
+
+    def _point(self, series: Series, start: int, now: int) -> bytes:
+        if self.kind != "histogram":
+            return points.number(series.block, start, now, series.total)
+        return points.histogram_point(
+            series.block, start, now, series.count, series.total, series.low, series.high, series.buckets, self.bounds_field
+        )
+
+    def _data(self, encoded: list[bytes]) -> bytes:
+        if self.kind == "histogram":
+            return points.histogram_of(encoded)
+        if self.kind == "gauge":
+            return points.gauge_of(encoded)
+        return points.sum_of(encoded, monotonic=self.kind == "counter")
+
+
+class Registry:
+    """All of a process's own instruments."""
+
+    def __init__(self, append: Callable[..., Any], version: str = "") -> None:
+        self.append = append
+        self.scope = otlp.Scope.of(_SCOPE_NAME, version)
+        self.lock = threading.RLock()
+        self.start = time_ns()
+        self.instruments: dict[str, Instrument] = {}
+        #: Set in a work-horse: where a measurement goes instead of into the totals.
+        self.cross: Callable[[Series, float], None] | None = None
+
+    def _instrument(self, kind: InstrumentKind, name: str, unit: str, description: str, boundaries: Sequence[float] = ()) -> Instrument:
+        with self.lock:
+            known = self.instruments.get(name)
+            if known is None:
+                known = self.instruments[name] = Instrument(self, kind, name, unit, description, boundaries)
+            return known
+
+    def histogram(self, name: str, unit: str = "s", description: str = "", boundaries: Sequence[float] = SECONDS) -> Instrument:
+        return self._instrument("histogram", name, unit, description, boundaries)
+
+    def counter(self, name: str, unit: str = "1", description: str = "") -> Instrument:
+        return self._instrument("counter", name, unit, description)
+
+    def updown(self, name: str, unit: str = "1", description: str = "") -> Instrument:
+        return self._instrument("updown", name, unit, description)
+
+    def gauge(self, name: str, unit: str = "1", description: str = "") -> Instrument:
+        return self._instrument("gauge", name, unit, description)
+
+    @guarded
+    def collect(self) -> None:
+        """Append one ``METRIC`` frame per instrument that has anything to say."""
+        now = time_ns()
+        with self.lock:
+            encoded = [instrument.encode(self.start, now) for instrument in self.instruments.values()]
+        for payload in encoded:
+            if payload is not None:
+                self.append(Kind.METRIC, self.scope, payload, Priority.HIGH)
+
+    def after_fork(self) -> None:
+        """In a forked child: nothing of the parent's is counted again. Locks are new, totals zero."""
+        self.lock = threading.RLock()
+        self.start = time_ns()
+        for instrument in self.instruments.values():
+            for series in instrument.series_by_labels.values():
+                series.reset()
+
+    def cross_to_parent(self) -> None:
+        """In a work-horse: measurements leave as frames and are aggregated by the parent."""
+        self.cross = self._cross
+
+    @guarded
+    def _cross(self, series: Series, value: float) -> None:
+        told = ["own", *series.instrument.definition, series.labels, value]
+        self.append(Kind.MEASUREMENT, None, json.dumps(told, separators=(",", ":")).encode(), Priority.HIGH)
+
+    def replay(self, kind: InstrumentKind, name: str, unit: str, description: str, boundaries: list[float], labels: Any, value: float) -> None:
+        """Take a measurement that came over from a work-horse."""
+        instrument = self._instrument(kind, name, unit, description, boundaries)
+        instrument.series(tuple((key, item) for key, item in labels)).record(value)

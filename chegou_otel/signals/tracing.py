@@ -1,0 +1,263 @@
+"""Tracer and provider: the OpenTelemetry API over our spans, and a shorter way in for our own integrations."""
+
+from __future__ import annotations
+
+import struct
+from time import time_ns
+from typing import TYPE_CHECKING, Any, Final
+
+from opentelemetry import context as context_api
+from opentelemetry.context import Context, attach
+from opentelemetry.sdk import trace as sdk
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased, StaticSampler
+from opentelemetry.trace import INVALID_SPAN, SpanContext, SpanKind, TraceFlags, TraceState
+from opentelemetry.trace import Span as ApiSpan
+from opentelemetry.trace.propagation import _SPAN_KEY
+
+from chegou_otel import correlation as _correlation
+from chegou_otel._guard import guarded
+from chegou_otel.correlation import rng
+from chegou_otel.delivery import otlp
+from chegou_otel.delivery.frames import Kind, Priority
+from chegou_otel.signals.encoding import Encoder, Static
+from chegou_otel.signals.spans import _UNSET, QuietSpan, Span, correlation_block
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from contextvars import Token
+
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace.sampling import Sampler
+    from opentelemetry.trace import Link
+    from opentelemetry.util import types
+
+    Append = Callable[[Kind, otlp.Scope | None, bytes, Priority], Any]
+
+_SUPPRESS: Final = context_api._SUPPRESS_INSTRUMENTATION_KEY
+_CORRELATION: Final = _correlation.KEY
+_SAMPLED: Final = 1
+_SAMPLED_RANDOM: Final = 3
+_LEAF: Final = struct.Struct("<2s16s2s8s2s8scQcQ2sI").pack
+_HAS_REMOTE: Final = 0x100
+_new = object.__new__
+_bits = rng.getrandbits
+
+
+class State:
+    """What all tracers of the process share, replaced as a whole by ``setup()`` and emptied by ``shutdown()``."""
+
+    __slots__ = ("append", "armed", "encoder", "fast", "max_events", "max_links", "processor")
+
+    def __init__(self, append: Append, encoder: Encoder, *, fast: bool, max_events: int = 128, max_links: int = 128) -> None:
+        self.append = append
+        self.encoder = encoder
+        self.fast = fast
+        self.max_events = max_events
+        self.max_links = max_links
+        self.processor: Any = None
+        self.armed = True
+
+
+def activate(span: ApiSpan, context: Context | None = None) -> Token[Context]:
+    """Make ``span`` the current one on top of ``context`` (default: the current context)."""
+    told = getattr(span, "inner", span)  # a foreign span is activated as itself
+    return attach(Context({**(context_api.get_current() if context is None else context), _SPAN_KEY: told}))
+
+
+def deactivate(token: Token[Context]) -> None:
+    """Put back what was current before :func:`activate`."""
+    _correlation.reset(token)
+
+
+class Tracer(sdk.Tracer):
+    """The SDK's tracer to others; ``begin`` and ``leaf`` to our own integrations."""
+
+    state: State
+    scope: otlp.Scope
+
+    def begin(
+        self, static: Static, attributes: Mapping[str, Any] | None = None, start: int | None = None, *,
+        context: Context | None = None, links: Sequence[Link] = (), parent: ApiSpan | None = None,
+    ) -> Span | QuietSpan:  # fmt: skip
+        """Start a span under ``parent``, else under the current span of ``context``. It is not made current.
+
+        Returns a ``QuietSpan`` when the sampler says no, instrumentation is suppressed or telemetry is off.
+        """
+        ctx = context_api.get_current() if context is None else context
+        above = parent if parent is not None else ctx.get(_SPAN_KEY, INVALID_SPAN)
+        state = self.state
+        if not state.armed or ctx.get(_SUPPRESS) or not self._tracer_config.is_enabled:
+            return QuietSpan(above.get_span_context())  # type: ignore[attr-defined]
+        span = self._under(above, static, ctx, attributes, links)
+        if type(span) is QuietSpan:
+            return span
+        span.tracer = self
+        span.static = static
+        span.extra = dict(attributes) if attributes else {}
+        span.correlation = ctx.get(_CORRELATION)  # type: ignore[assignment]
+        span._status = _UNSET
+        span._event_list = None
+        span._link_list = None
+        span._dropped = 0
+        span._end_time = None
+        span._record_exception = span._set_status_on_exception = True
+        if links:
+            for link in links:
+                span.add_link(link.context, link.attributes)
+        span._start_time = start or time_ns()
+        if state.processor is not None:
+            state.processor.on_start(span, parent_context=ctx)
+        return span
+
+    def _under(self, above: object, static: Static, ctx: Context, attributes: Any, links: Any) -> Span | QuietSpan:
+        """A span with its identity set, or a non-recording one."""
+        if type(above) is Span and self.state.fast:
+            span = _new(Span)
+            span.trace_bytes = above.trace_bytes
+            span.parent_bytes = above.span_bytes
+            span.span_bytes = _bits(64).to_bytes(8)
+            span.flags = above.flags
+            span._trace_state = above._trace_state
+            span._parent_context = span._lazy_context = None
+            return span
+        parent_context = above.get_span_context() if isinstance(above, ApiSpan) else None
+        return self._sampled(parent_context if parent_context and parent_context.is_valid else None, static, ctx, attributes, links)
+
+    def _sampled(self, parent: SpanContext | None, static: Static, ctx: Context, attributes: Any, links: Any) -> Span | QuietSpan:
+        """The general way: the sampler and the ID generator are asked, as in the SDK."""
+        ids = self.id_generator
+        trace_id = parent.trace_id if parent else ids.generate_trace_id()
+        verdict = self.sampler.should_sample(ctx, trace_id, static.name, _KINDS[static.kind], attributes or static.attributes, links)
+        random_bit = (parent.trace_flags & 2) if parent else (2 if ids.is_trace_id_random() else 0)
+        flags = random_bit | (_SAMPLED if verdict.decision.is_sampled() else 0)
+        if not verdict.decision.is_recording():
+            return QuietSpan(SpanContext(trace_id, ids.generate_span_id(), False, TraceFlags(flags), verdict.trace_state))
+        span = _new(Span)
+        span.trace_bytes = trace_id.to_bytes(16)
+        span.parent_bytes = parent.span_id.to_bytes(8) if parent else b""
+        span.span_bytes = ids.generate_span_id().to_bytes(8)
+        span.flags = flags
+        span._trace_state = verdict.trace_state or None
+        span._parent_context = parent
+        span._lazy_context = None
+        return span
+
+    def leaf(
+        self, static: Static, start: int, attributes: Mapping[str, Any] | None = None, error: BaseException | None = None, end: int | None = None
+    ) -> None:
+        """Record a finished span under the current one, in one call. For work in which nothing nests (SQL, Redis)."""
+        ctx = context_api.get_current()
+        above = ctx.get(_SPAN_KEY)
+        state = self.state
+        if type(above) is Span and state.fast and state.processor is None and error is None and above._trace_state is None:
+            if state.armed and not ctx.get(_SUPPRESS):
+                self._leaf(above, static, start, end or time_ns(), attributes, ctx.get(_CORRELATION))
+            return
+        span = self.begin(static, attributes, start, context=ctx)
+        if error is not None and type(span) is Span:
+            span.fail(error)
+        span.end(end)
+
+    @guarded
+    def _leaf(self, above: Span, static: Static, start: int, end: int, attributes: Mapping[str, Any] | None, correlation: Any) -> None:
+        parts = [
+            _LEAF(
+                b"\x0a\x10", above.trace_bytes, b"\x12\x08", _bits(64).to_bytes(8), b"\x22\x08", above.span_bytes,
+                b"\x39", start, b"\x41", end, b"\x85\x01", above.flags | _HAS_REMOTE,
+            ),
+            static.block,
+        ]  # fmt: skip
+        state = self.state
+        if attributes:
+            parts += state.encoder.attributes(otlp.SPAN, attributes)
+        if correlation is not None:
+            parts.append(correlation.span_block or correlation_block(correlation))
+        body = b"".join(parts)
+        state.append(Kind.SPAN, self.scope, b"\x12" + otlp.varint(len(body)) + body, Priority.NORMAL)
+
+    # -- the API's way in ----------------------------------------------------------------------------------------------
+
+    def start_span(
+        self,
+        name: str,
+        context: Context | None = None,
+        kind: SpanKind = SpanKind.INTERNAL,
+        attributes: types.Attributes = None,
+        links: Sequence[Link] | None = (),
+        start_time: int | None = None,
+        record_exception: bool = True,
+        set_status_on_exception: bool = True,
+    ) -> ApiSpan:
+        span = self.begin(Static(str(name), kind.value), attributes, start_time, context=context, links=links or ())
+        if type(span) is Span:
+            span._record_exception = record_exception
+            span._set_status_on_exception = set_status_on_exception
+        return span
+
+
+_KINDS: Final = list(SpanKind)
+
+
+class TracerProvider(sdk.TracerProvider):
+    """The SDK's provider with our tracers. Shutting it down switches it off; ``setup()`` switches it on again."""
+
+    def __init__(self, state: State, resource: Resource, *, sampler: Sampler | None = None) -> None:
+        super().__init__(sampler=sampler, resource=resource, shutdown_on_exit=False)
+        self.state = state
+        state.fast = is_plain(self.sampler) and type(self.id_generator) is RandomIdGenerator
+
+    def rearm(self, state: State, resource: Resource, sampler: Sampler | None) -> None:
+        """A later ``setup()``: the same provider, and every tracer handed out before, with a new state."""
+        self.state = state
+        self._resource = resource
+        if sampler is not None:
+            self.sampler = sampler
+        state.fast = is_plain(self.sampler) and type(self.id_generator) is RandomIdGenerator
+        for tracer in self._tracers.values():
+            tracer.state = state  # type: ignore[attr-defined]
+            tracer.resource = resource
+            tracer.sampler = self.sampler
+        self._adopt_processors()
+
+    def get_tracer(
+        self, instrumenting_module_name: str, instrumenting_library_version: str | None = None, schema_url: str | None = None,
+        attributes: types.Attributes = None,
+    ) -> Any:  # fmt: skip
+        tracer = super().get_tracer(instrumenting_module_name, instrumenting_library_version, schema_url, attributes)
+        if type(tracer) is sdk.Tracer:
+            # The SDK built and registered it; it becomes ours by its class, before anybody else sees it start a span.
+            tracer.__class__ = Tracer
+            tracer.state = self.state  # type: ignore[attr-defined]
+            tracer.scope = otlp.Scope.of(  # type: ignore[attr-defined]
+                instrumenting_module_name or "", instrumenting_library_version or "", schema_url or "", attributes
+            )
+        return tracer
+
+    def _handle_fork(self) -> None:
+        """Locks are renewed; the resource stays: the instance ID names a process that lives, not a fork that ends."""
+        import threading
+
+        self._tracers_lock = threading.Lock()
+
+    def add_span_processor(self, span_processor: sdk.SpanProcessor) -> None:
+        super().add_span_processor(span_processor)
+        self._adopt_processors()
+
+    def _adopt_processors(self) -> None:
+        held = getattr(self._active_span_processor, "_span_processors", ())
+        self.state.processor = self._active_span_processor if held else None
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        self.state.armed = False
+
+
+def is_plain(sampler: Sampler) -> bool:
+    """Whether children of a recording local parent are always recorded, so that the sampler need not be asked."""
+    if isinstance(sampler, StaticSampler):
+        return sampler is ALWAYS_ON
+    return type(sampler) is ParentBased and sampler._local_parent_sampled is ALWAYS_ON
+
+
+__all__ = ["INVALID_SPAN", "State", "TraceState", "Tracer", "TracerProvider", "activate", "deactivate"]
