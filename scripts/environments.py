@@ -105,7 +105,7 @@ class Environment:
         if not self.folder.exists():
             create = [uv, "venv", "--quiet", "--python", self.python] if uv else [self.python, "-m", "venv"]
             _do([*create, str(self.folder)], "make a virtual environment", VENV_HINT)
-        say("installing " + ", ".join(short_name(need) for need in self.needs))
+        say("installing " + ", ".join(dict.fromkeys(short_name(need) for need in self.needs)))
         install = _installer(uv, self.executable)
         _do([*install, *self.needs], "install the libraries", INSTALL_HINT)
         _do([*install, "--no-deps", "--editable", str(ROOT)], "install chegou-otel into it", INSTALL_HINT)

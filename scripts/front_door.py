@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--once", action="store_true", help="end when the story is complete (exit code 0), or say what is missing")
     demo.add_argument("--port", type=int, default=0, help="the example's port (default: a free one)")
     demo.add_argument("--backend-port", type=int, default=0, help="the story page's port (default: a free one)")
+    demo.add_argument("--deadline", type=float, default=60, help="seconds that the story may take to be complete (default: 60)")
     demo.add_argument("--keep-data", action="store_true", help="keep the databases and logs of the run")
 
     test = _command(commands, "test", run_test, "the test suite, as far as it needs no root; pytest's options after `--`")
@@ -96,7 +97,7 @@ def run_demo(args: argparse.Namespace) -> int:
     django, rq = MATRIX.get(_version(args.python), NEWEST)[0]
     files = [str((DEMO / "requirements.txt").relative_to(ROOT))]
     executable = cell(args.python, django, rq, label="-demo", extras=["django", "rq", "dev"], files=files).make()
-    options = [f"--port={args.port}", f"--backend-port={args.backend_port}"]
+    options = [f"--port={args.port}", f"--backend-port={args.backend_port}", f"--deadline={args.deadline}"]
     options += ["--once"] * args.once + ["--keep-data"] * args.keep_data
     command = [str(executable), str(DEMO / "demo.py"), *options, *args.passed_on]
     os.execve(executable, command, {**os.environ, **scripts_on_path(executable)})

@@ -60,6 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(name, arguments[1:])
     except ModuleNotFoundError as error:
+        if (error.name or "").startswith("chegou_otel."):
+            raise  # a bug of ours: no package to install for that
         return _missing(name, error)
     except KeyboardInterrupt:
         return INTERRUPTED

@@ -20,7 +20,6 @@ from processes import Process, Processes, StartError, free_port, until
 from story import Story, missing
 
 CORRELATION_HEADER = "X-Correlation-ID"
-STORY_DEADLINE = 60.0
 ORDERS = [("Ana Souza", "01310-100", "189.90"), ("Bruno Lima", "20040-020", "59.00"), ("Carla Dias", "01310-100", "320.50")]
 VISITS = ["/", "/pedidos/", "/pedidos/painel/", "/pedidos/relatorio/", "/pedidos/quebrado/"]
 
@@ -102,10 +101,10 @@ class Demo:
             gaps[:] = missing(self.story(correlation_id))
             return not gaps
 
-        if not until(complete, STORY_DEADLINE, pause=0.3):
+        if not until(complete, self.args.deadline, pause=0.3):
             said = self.find(correlation_id)
             raise StartError(
-                f"After {STORY_DEADLINE:.0f} s the story of {correlation_id} lacks: {', '.join(gaps)}.\n"
+                f"After {self.args.deadline:.0f} s the story of {correlation_id} lacks: {', '.join(gaps)}.\n"
                 f"What is there:\n{said.stdout}{said.stderr}"
             )
 
@@ -157,6 +156,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--once", action="store_true")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--backend-port", type=int, default=0)
+    parser.add_argument("--deadline", type=float, default=60, help="seconds that the story may take")
     parser.add_argument("--keep-data", action="store_true")
     args = parser.parse_args(argv)
     for number in (signal.SIGTERM, signal.SIGHUP):
