@@ -18,6 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 STAMP = "chegou-otel.stamp"
+OLDEST = 11
 
 
 class SetupError(RuntimeError):
@@ -163,20 +164,35 @@ def find_python(version: str | None) -> str:
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
     if version is None or version == here:
         return getattr(sys, "_base_executable", None) or sys.executable
-    name = f"python{version}"
-    if (found := shutil.which(name)) and _version_of(found) == version:
-        return found
+    if not version.startswith("3.") or not version[2:].isdigit() or int(version[2:]) < OLDEST:
+        raise SetupError(f"--python {version}: give a version such as 3.13; 3.{OLDEST} is the oldest that works")
+    for candidate in _pythons(version):
+        if (found := _identify(candidate)) and found[0] == version:
+            return found[1]
+    raise SetupError(f"Python {version} is not here: install it (for example `uv python install {version}`) or leave out --python")
+
+
+def _pythons(version: str) -> Iterator[str]:
+    """Where a Python of that version may be, the cheapest look first."""
+    if found := shutil.which(f"python{version}"):
+        yield found
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")  # its shims serve only the version that is chosen
+    yield from (str(path) for path in sorted(pyenv.glob(f"versions/{version}.*/bin/python{version}"), reverse=True))
     if uv := find_uv():
         command = [uv, "python", "find", "--no-project", "--no-python-downloads", version]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode == 0:
-            return result.stdout.strip()
-    raise SetupError(f"Python {version} is not here: install it (for example `uv python install {version}`) or leave out --python")
+            yield result.stdout.strip()
 
 
-def _version_of(python: str) -> str:
-    command = [python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+def _identify(python: str) -> tuple[str, str] | None:
+    """Version and real path of a Python, when it runs."""
+    source = "import sys; print('{}.{}'.format(*sys.version_info[:2]), getattr(sys, '_base_executable', sys.executable))"
+    result = subprocess.run([python, "-c", source], capture_output=True, text=True, check=False)
+    if result.returncode:
+        return None
+    version, _, path = result.stdout.strip().partition(" ")
+    return version, path
 
 
 @contextmanager

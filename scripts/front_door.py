@@ -125,8 +125,8 @@ def run_lint(_args: argparse.Namespace) -> int:
     environment = Environment(f"py{_version(None)}-lint", find_python(None), tuple(requirements(groups=["lint"])))
     executable = environment.make()
     checks = {
-        "ruff check": ["ruff", "check", "."],
-        "ruff format": ["ruff", "format", "--check", "."],
+        "ruff check": ["ruff", "check", "--extend-exclude", ".venv-*", "."],
+        "ruff format": ["ruff", "format", "--check", "--exclude", ".venv-*", "."],
         "mypy": ["mypy"],
         "floors": [str(ROOT / "scripts" / "floors.py")],
         "versions": [str(ROOT / "scripts" / "versions.py")],
