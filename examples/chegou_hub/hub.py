@@ -13,13 +13,19 @@ HERE = Path(__file__).resolve().parent
 PYTHON = sys.executable
 CLI = [PYTHON, "-m", "chegou_otel"]
 
+
+def script(name: str) -> str:
+    """A program of this environment, which may not be activated."""
+    return str(Path(sys.executable).with_name(name))
+
+
 # The ways to serve it, and the ways to start a worker.
 SERVERS = {
-    "gunicorn": [PYTHON, "-m", "gunicorn", "chegou_hub.wsgi", "--bind", "127.0.0.1:{port}", "--workers", "2", "--threads", "2"],
-    "uvicorn": [PYTHON, "-m", "uvicorn", "chegou_hub.asgi:application", "--port", "{port}", "--log-level", "warning"],
+    "gunicorn": [script("gunicorn"), "chegou_hub.wsgi", "--bind", "127.0.0.1:{port}", "--workers", "2", "--threads", "2"],
+    "uvicorn": [script("uvicorn"), "chegou_hub.asgi:application", "--port", "{port}", "--log-level", "warning"],
     "runserver": [PYTHON, "manage.py", "runserver", "127.0.0.1:{port}"],
 }
-RQ_WORKER = [PYTHON, "-m", "rq.cli", "worker", "--url", "{redis}"]
+RQ_WORKER = [script("rq"), "worker", "--url", "{redis}"]
 WORKERS = {
     "run": [*CLI, "run", "--", *RQ_WORKER, "default"],
     "rq": [*RQ_WORKER, "default"],

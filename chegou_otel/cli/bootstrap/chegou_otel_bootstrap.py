@@ -7,6 +7,8 @@ sitecustomize stands before ours on the path.
 import importlib.util
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def set_up() -> None:
@@ -17,7 +19,21 @@ def set_up() -> None:
     try:
         import chegou_otel
 
-        chegou_otel.setup()
+        with program_name():
+            chegou_otel.setup()
     except Exception as error:
         if pid == str(os.getpid()):
             sys.stderr.write(f"chegou-otel run: {sys.executable} runs without telemetry: {type(error).__name__}: {error}\n")
+
+
+@contextmanager
+def program_name() -> Iterator[None]:
+    """So early `python -m rq` has `-m` for its name; setup() tells a worker from a web server by its real one."""
+    name = sys.argv[:1]
+    if name == ["-m"]:
+        module = sys.orig_argv[sys.orig_argv.index("-m") + 1] if "-m" in sys.orig_argv else ""
+        sys.argv[0] = os.path.join(os.sep, *module.split("."), "__main__.py")  # noqa: PTH118 - only looks like a path
+    try:
+        yield
+    finally:
+        sys.argv[:1] = name

@@ -77,7 +77,7 @@ def _repeat(suite: Suite, found: Comparison, labels: list[str] | None, *, contro
 
 
 def _verdict(suite: str, difference: Difference) -> str:
-    """Every repeated outcome must be one that the bare suite has too; one failure of four with us and none without is a difference."""
+    """What was seen once and in none of three more runs is chance; so is an outcome that the bare suite has as well."""
     reason = KNOWN[suite].get(difference.test)
     if reason:
         return f"known ({reason})"
