@@ -94,5 +94,7 @@ def _problems(suite: str, bare: Run, active: Run, *, control: bool) -> list[str]
     arrived = " ".join(active.received.get("spans", {}))
     missing = [] if control else [kind for kind in kinds if kind not in arrived]
     if missing:
-        problems.append(f"no {' and no '.join(missing)} span arrived: the run was not instrumented, so it proves nothing\n{active.output[:3000]}")
+        problems.append(
+            f"no {' and no '.join(missing)} span arrived: the run was not instrumented, so it proves nothing\n{active.output[:3000]}"
+        )
     return problems

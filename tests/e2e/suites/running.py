@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -56,11 +57,15 @@ class Suite:
         self.folder = folder
         self.tree = sources.unpack(name, folder / "source")
         self.runs = 0
+        if name == "rq":
+            self._prepare_rq()
 
     def run(self, *, active: bool, labels: list[str] | None = None) -> Run:
         self.runs += 1
         scratch = self.folder / f"run-{self.runs}"
         scratch.mkdir()
+        shutil.rmtree(self.folder / "tmp", ignore_errors=True)
+        (self.folder / "tmp").mkdir()
         with contextlib.ExitStack() as stack:
             environment = _environment(scratch)
             receiver = stack.enter_context(sink.receiving()) if active else None
@@ -79,14 +84,13 @@ class Suite:
         return None if self.name == "django" else sorted({test.rpartition("::")[0] or test for test in tests})
 
     def _where(self) -> Path:
-        return self.tree / "tests" if self.name == "django" else self._only_tests()
+        return self.tree / "tests" if self.name == "django" else self.tree
 
-    def _only_tests(self) -> Path:
-        """RQ's tests without RQ beside them: the installed one is what is tested."""
-        beside = self.tree / "rq"
-        if beside.exists():
-            beside.rename(self.tree / "not-imported")
-        return self.tree
+    def _prepare_rq(self) -> None:
+        """RQ's tests without RQ beside them, the installed one is what is tested; their fixed names in /tmp become this run's own."""
+        (self.tree / "rq").rename(self.tree / "not-imported")
+        for file in (self.tree / "tests").glob("*.py"):
+            file.write_text(file.read_text().replace("'/tmp/", f"'{self.folder}/tmp/"))
 
     def _command(self, labels: list[str] | None) -> list[str]:
         if self.name == "django":
