@@ -108,7 +108,7 @@ def _upwards(room: str, target: str, where: str) -> Iterator[str]:
         return
     if FLOOR_OF[other] > FLOOR_OF[room]:
         yield f"{where} imports upwards: `{room}` stands below `{other}`"
-    elif other in APART and room != "__main__":
+    elif other in APART and room not in (*APART, "__main__"):
         yield f"{where} `{other}` is not for `{room}`: an instrumented application never loads it"
 
 

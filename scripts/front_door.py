@@ -114,7 +114,7 @@ def run_test(args: argparse.Namespace) -> int:
     marks = ["-m", SHORT if args.short else NEEDS_MORE]
     worst = 0
     for django, rq in cells:
-        environment = cell(args.python, django, rq, label="", extras=["django", "rq", "dev"], groups=["test"])
+        environment = cell(args.python, django, rq, label="", extras=["django", "rq", "dev", "upstream"], groups=["test"])
         say(f"testing on Python {_version(args.python)}, Django {django}, RQ {rq}, {args.redis}")
         worst = max(worst, _inside(environment, ["pytest", *marks, *args.passed_on], variables))
     return worst
