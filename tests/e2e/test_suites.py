@@ -9,9 +9,53 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.suites.comparing import Comparison, Difference, differing, judge, problems
+from tests.e2e.suites.running import Run
+
 ROOT = Path(__file__).resolve().parents[2]
 
-pytestmark = [pytest.mark.slow, pytest.mark.suites]
+
+def run(finished: bool = True, spans: dict[str, int] | None = None, **outcomes: str) -> Run:
+    return Run(outcomes=outcomes, finished=finished, received={"spans": spans or {}})
+
+
+@pytest.mark.parametrize(
+    ("bare", "active", "verdict"),
+    [
+        ("passed passed passed passed", "failed failed failed failed", "difference"),
+        ("passed passed passed passed", "failed passed failed passed", "difference"),
+        ("passed passed passed passed", "absent absent absent absent", "difference"),
+        ("passed passed passed passed", "failed passed passed passed", "did not repeat"),
+        ("passed passed failed passed", "failed failed failed passed", "flaky bare"),
+        ("passed absent absent absent", "failed absent absent absent", "difference"),
+        ("passed", "failed", "difference"),
+    ],
+)
+def test_what_repeats_with_us_alone_is_a_difference(bare, active, verdict):
+    """One outcome each from the two runs, then three more of each."""
+    assert judge("rq", Difference("a test", bare.split(), active.split(), "")) == verdict
+
+
+def test_every_test_counts_on_both_sides():
+    """One that changed, one that only the bare run had, one that only the instrumented run had."""
+    found = differing(run(a="passed", b="passed", c="passed"), run(b="failed", c="passed", d="passed"))
+
+    assert [(each.test, each.bare, each.active) for each in found] == [
+        ("a", ["passed"], ["absent"]),
+        ("b", ["passed"], ["failed"]),
+        ("d", ["absent"], ["passed"]),
+    ]
+
+
+def test_a_run_that_sent_nothing_proves_nothing():
+    """Equal outcomes count only when spans of the right kind arrived and both runs came to their end."""
+    seen = {"CONSUMER chegou_otel.rq": 5, "PRODUCER chegou_otel.rq": 5}
+
+    assert problems("rq", run(a="passed"), run(spans=seen, a="passed"), control=False) == []
+    assert len(problems("rq", run(a="passed"), run(a="passed"), control=False)) == 1
+    assert len(problems("rq", run(a="passed"), run(spans={"CONSUMER chegou_otel.rq": 5}, a="passed"), control=False)) == 1
+    assert len(problems("rq", run(a="passed"), run(finished=False, spans=seen, a="passed"), control=False)) == 1
+    assert not Comparison(run(), run(), problems=["any"]).summary()["ok"]
 
 
 def compare(suite: str, report: Path, *settings: str) -> dict:
@@ -21,6 +65,8 @@ def compare(suite: str, report: Path, *settings: str) -> dict:
     return json.loads(report.read_text())
 
 
+@pytest.mark.slow
+@pytest.mark.suites
 @pytest.mark.timeout(2400)
 def test_djangos_suites_do_not_notice_us(tmp_path):
     """Handlers, WSGI, ASGI, requests, middleware, logging: only tests that compare whole header sets may see our response header."""
@@ -29,6 +75,8 @@ def test_djangos_suites_do_not_notice_us(tmp_path):
     assert report["active"]["tests"] == report["bare"]["tests"] >= 300
 
 
+@pytest.mark.slow
+@pytest.mark.suites
 @pytest.mark.timeout(2400)
 def test_djangos_suites_agree_entirely_without_our_response_header(tmp_path):
     """The response header is all that Django's tests can see of us."""
@@ -37,6 +85,8 @@ def test_djangos_suites_agree_entirely_without_our_response_header(tmp_path):
     assert report["differences"] == []
 
 
+@pytest.mark.slow
+@pytest.mark.suites
 @pytest.mark.timeout(4800)
 def test_rqs_suite_does_not_notice_us(tmp_path):
     """Every worker class, real forks, real Redis, slow tests included."""

@@ -52,16 +52,16 @@ def compare(suite: Suite, *, control: bool = False, labels: list[str] | None = N
     """`control` runs bare against bare: what it finds is the suite's own noise."""
     bare = suite.run(active=False, labels=labels)
     active = suite.run(active=not control, labels=labels)
-    found = Comparison(bare, active, _differing(bare, active))
-    found.problems = _problems(suite.name, bare, active, control=control)
+    found = Comparison(bare, active, differing(bare, active))
+    found.problems = problems(suite.name, bare, active, control=control)
     if found.differences and bare.finished and active.finished:
         _repeat(suite, found, labels, control=control)
     for difference in found.differences:
-        difference.verdict = _verdict(suite.name, difference)
+        difference.verdict = judge(suite.name, difference)
     return found
 
 
-def _differing(bare: Run, active: Run) -> list[Difference]:
+def differing(bare: Run, active: Run) -> list[Difference]:
     tests = sorted(bare.outcomes.keys() | active.outcomes.keys())
     pairs = [(test, bare.outcomes.get(test, ABSENT), active.outcomes.get(test, ABSENT)) for test in tests]
     return [Difference(test, [a], [b], active.details.get(test) or bare.details.get(test, "")) for test, a, b in pairs if a != b]
@@ -76,25 +76,28 @@ def _repeat(suite: Suite, found: Comparison, labels: list[str] | None, *, contro
             difference.active.append(active.outcomes.get(difference.test, ABSENT))
 
 
-def _verdict(suite: str, difference: Difference) -> str:
+def judge(suite: str, difference: Difference) -> str:
     """What was seen once and in none of three more runs is chance; so is an outcome that the bare suite has as well."""
     reason = KNOWN[suite].get(difference.test)
     if reason:
         return f"known ({reason})"
-    if len(difference.active) > 1 and set(difference.active[1:]) <= set(difference.bare):
-        return "flaky bare" if len(set(difference.bare)) > 1 else "did not repeat"
+    bare = {
+        outcome for outcome in difference.bare if outcome != ABSENT or difference.bare[0] == ABSENT
+    }  # a repeat that broke off proves nothing
+    if len(difference.active) > 1 and set(difference.active[1:]) <= bare:
+        return "flaky bare" if len(bare) > 1 else "did not repeat"
     return "difference"
 
 
-def _problems(suite: str, bare: Run, active: Run, *, control: bool) -> list[str]:
-    problems = [
+def problems(suite: str, bare: Run, active: Run, *, control: bool) -> list[str]:
+    found = [
         f"the {name} run did not finish:\n{run.output[-3000:]}" for name, run in (("bare", bare), ("active", active)) if not run.finished
     ]
     kinds = {"django": ["SERVER"], "rq": ["PRODUCER", "CONSUMER"]}[suite]
     arrived = " ".join(active.received.get("spans", {}))
     missing = [] if control else [kind for kind in kinds if kind not in arrived]
     if missing:
-        problems.append(
+        found.append(
             f"no {' and no '.join(missing)} span arrived: the run was not instrumented, so it proves nothing\n{active.output[:3000]}"
         )
-    return problems
+    return found
