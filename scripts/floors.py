@@ -17,7 +17,7 @@ FLOORS = (
     ("_guard", "_imports", "_settings", "correlation", "redaction"),
     ("propagation", "events", "signals", "delivery"),
     ("integrations", "logfiles"),
-    ("_runtime", "_setup"),
+    ("_runtime", "_providers", "_setup"),
     ("__init__",),
     ("app", "apps", "local", "cli", "testing", "__main__"),
 )
@@ -25,6 +25,7 @@ FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in room
 # On one floor, but not to be reached from anywhere else: an instrumented application never loads them.
 APART = ("local", "cli", "testing")
 TOP_LEVEL_ALLOWED = {"opentelemetry", PACKAGE}
+ALSO_ALLOWED = {"testing": {"pytest"}}  # pytest loads its plugins, nobody else does
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,8 @@ def check(path: Path) -> Iterator[str]:
     for found in imports(ast.parse(source), module):
         where = f"{path}:{found.line}:"
         top = found.target.partition(".")[0]
-        if found.at_top and top not in TOP_LEVEL_ALLOWED and top not in sys.stdlib_module_names:
+        allowed = TOP_LEVEL_ALLOWED | ALSO_ALLOWED.get(room, set())
+        if found.at_top and top not in allowed and top not in sys.stdlib_module_names:
             yield f"{where} `{top}` is imported at the top of the module: third-party libraries are imported inside functions"
         if top == PACKAGE and found.runs:
             yield from _upwards(room, found.target, where)
