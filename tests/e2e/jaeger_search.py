@@ -21,6 +21,7 @@ class FoundSpan:
     span_id: str
     parent_id: str
     name: str
+    kind: str
     service: str
     attributes: dict[str, object] = field(hash=False)
 
@@ -69,7 +70,17 @@ def _v3_spans(result: dict) -> list[FoundSpan]:
 def _v3_span(span: dict, resource: dict) -> FoundSpan:
     service = str(_plain(resource["resource"].get("attributes", [])).get("service.name", ""))
     attributes = _plain(span.get("attributes", [])) | {"status.message": span.get("status", {}).get("message", "")}
-    return FoundSpan(span["traceId"], span["spanId"], span.get("parentSpanId", ""), span["name"], service, attributes)
+    return FoundSpan(
+        span["traceId"], span["spanId"], span.get("parentSpanId", ""), span["name"], _kind(span.get("kind", 0)), service, attributes
+    )
+
+
+KINDS = ("", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER")
+
+
+def _kind(value: int | str) -> str:
+    """OTLP JSON may give an enumeration by number or by name."""
+    return KINDS[value] if isinstance(value, int) else value.removeprefix("SPAN_KIND_")
 
 
 def _plain(attributes: list[dict]) -> dict[str, object]:
@@ -87,8 +98,9 @@ def _search_v1(url: str, service: str, correlation_id: str) -> list[FoundSpan]:
             parents = [each["spanID"] for each in span.get("references", []) if each["refType"] == "CHILD_OF"]
             attributes = {tag["key"]: tag["value"] for tag in span["tags"]}
             attributes["status.message"] = attributes.get("otel.status_description", "")
+            kind = str(attributes.get("span.kind", "")).upper()
             process = trace["processes"][span["processID"]]["serviceName"]
-            spans.append(FoundSpan(span["traceID"], span["spanID"], "".join(parents[:1]), span["operationName"], process, attributes))
+            spans.append(FoundSpan(span["traceID"], span["spanID"], "".join(parents[:1]), span["operationName"], kind, process, attributes))
     return _only(spans, correlation_id)
 
 
