@@ -162,9 +162,10 @@ def check(name: str, value: Any, shape: Shape) -> Any:
     if value is None and shape.optional:
         return None
     if shape.base is tuple:
-        if isinstance(value, str) or not isinstance(value, Iterable) or not all(isinstance(item, str) for item in (value := tuple(value))):
+        items = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (None,)
+        if not all(isinstance(item, str) for item in items):
             raise TypeError(f"{name} takes a list of strings, not {value!r}")
-        return value
+        return items
     if shape.base is float and type(value) is int:
         value = float(value)
     if type(value) is not shape.base:
