@@ -8,13 +8,12 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 
 from tests.e2e.servers import ROOT, need
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-yaml = pytest.importorskip("yaml")
 
 COMPOSE = ROOT / "docker-compose.jaeger.yml"
 CONFIGURATIONS = {"collector": ROOT / "collector-config.yaml", "jaeger": ROOT / "deploy" / "jaeger" / "config.yaml"}
@@ -26,7 +25,6 @@ def compose() -> dict:
 
 
 def test_compose_file_follows_its_schema() -> None:
-    pytest.importorskip("check_jsonschema")
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(COMPOSE)]
     checked = subprocess.run(command, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout + checked.stderr
