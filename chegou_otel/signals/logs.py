@@ -94,7 +94,8 @@ class LogBridge:
     def __init__(self, append: Append, encoder: Encoder) -> None:
         self.append = append
         self.encoder = encoder
-        self.armed = True
+        #: False: records are stamped with their IDs and go no further (telemetry is off).
+        self.recording = True
         self.uid = Uid()
         #: Logger name → ``(record, body) -> body``: where a library's own message says more than may leave (RQ's call strings).
         self.rewrite: dict[str, Callable[[logging.LogRecord, str], str]] = {}
@@ -104,11 +105,13 @@ class LogBridge:
     @guarded
     def handle(self, record: logging.LogRecord) -> None:
         """Stamp the record with its IDs (formatters read them) and append it as a frame."""
-        if not self.armed or record.name.startswith(EXCLUDED):
+        if record.name.startswith(EXCLUDED):
             return
         ctx = context_api.get_current()
         span, correlation = ctx.get(_SPAN_KEY), ctx.get(_correlation.KEY)
         ids = self._stamp(record.__dict__, span, correlation)
+        if not self.recording:
+            return
         level, rank = self._level(record.levelno, record.levelname)
         now = time_ns()
         parts = [

@@ -1,0 +1,115 @@
+"""Every ``OTEL_*`` variable of the specification, and what becomes of it here.
+
+The settings table is generated from this, and a variable that is set but not honoured is warned about: silence would be read
+as consent.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Status = Literal["honoured", "not yet", "no"]
+
+
+class Variable(NamedTuple):
+    """A variable: whether it is honoured, and what to know about that."""
+
+    status: Status
+    note: str
+
+
+_OTLP: Final = "OTEL_EXPORTER_OTLP_"
+_SIGNALS: Final = ("TRACES", "METRICS", "LOGS")
+
+
+def _per_signal(suffix: str, variable: Variable) -> dict[str, Variable]:
+    return {name: variable for name in (f"{_OTLP}{suffix}", *(f"{_OTLP}{signal}_{suffix}" for signal in _SIGNALS))}
+
+
+_HONOURED: Final = "honoured"
+_BATCHES: Final = Variable("no", "there is no batch processor: spans and log records lie in bounded segments until they are delivered")
+
+VARIABLES: Final[dict[str, Variable]] = {
+    "OTEL_SDK_DISABLED": Variable(_HONOURED, "correlation IDs still work"),
+    "OTEL_SERVICE_NAME": Variable(_HONOURED, ""),
+    "OTEL_RESOURCE_ATTRIBUTES": Variable(_HONOURED, "over what is guessed, under arguments of `setup()`"),
+    "OTEL_TRACES_SAMPLER": Variable(_HONOURED, ""),
+    "OTEL_TRACES_SAMPLER_ARG": Variable(_HONOURED, ""),
+    "OTEL_PROPAGATORS": Variable(_HONOURED, "for allowed hosts only"),
+    "OTEL_TRACES_EXPORTER": Variable(_HONOURED, "`otlp` or `none`"),
+    "OTEL_METRICS_EXPORTER": Variable(_HONOURED, "`otlp` or `none`"),
+    "OTEL_LOGS_EXPORTER": Variable(_HONOURED, "`otlp` or `none`"),
+    "OTEL_METRIC_EXPORT_INTERVAL": Variable(_HONOURED, "milliseconds; default 60000"),
+    "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": Variable(_HONOURED, "default 128"),
+    "OTEL_ATTRIBUTE_COUNT_LIMIT": Variable(_HONOURED, "default 128"),
+    "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT": Variable(_HONOURED, "without a warning per value"),
+    "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT": Variable(_HONOURED, "without a warning per value"),
+    "OTEL_SPAN_EVENT_COUNT_LIMIT": Variable(_HONOURED, "default 128"),
+    "OTEL_SPAN_LINK_COUNT_LIMIT": Variable(_HONOURED, "default 128"),
+    **_per_signal("ENDPOINT", Variable(_HONOURED, "")),
+    **_per_signal("HEADERS", Variable(_HONOURED, "")),
+    **_per_signal("TIMEOUT", Variable(_HONOURED, "milliseconds of wall clock for one whole request")),
+    **_per_signal("COMPRESSION", Variable(_HONOURED, "`gzip` (default) or `none`")),
+    **_per_signal("CERTIFICATE", Variable(_HONOURED, "wins over `REQUESTS_CA_BUNDLE`")),
+    **_per_signal("CLIENT_KEY", Variable(_HONOURED, "")),
+    **_per_signal("CLIENT_CERTIFICATE", Variable(_HONOURED, "")),
+    **_per_signal("PROTOCOL", Variable("not yet", "only `http/protobuf`, which is the default; `grpc` and `http/json` come with a later release")),
+    "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": Variable("not yet", "cumulative"),
+    "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION": Variable("not yet", "explicit buckets"),
+    "OTEL_METRICS_EXEMPLAR_FILTER": Variable("not yet", "no exemplars yet"),
+    "OTEL_METRIC_EXPORT_TIMEOUT": Variable("no", "metrics are delivered like everything else, within `OTEL_EXPORTER_OTLP_TIMEOUT`"),
+    "OTEL_SEMCONV_STABILITY_OPT_IN": Variable("no", "the stable conventions are the only ones here"),
+    "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT": Variable("no", "`OTEL_ATTRIBUTE_COUNT_LIMIT` holds for events too"),
+    "OTEL_LINK_ATTRIBUTE_COUNT_LIMIT": Variable("no", "`OTEL_ATTRIBUTE_COUNT_LIMIT` holds for links too"),
+    "OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT": Variable("no", "`OTEL_ATTRIBUTE_COUNT_LIMIT` holds for log records too"),
+    "OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT": Variable("no", "`OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT` holds for log records too"),
+    "OTEL_CONFIG_FILE": Variable("no", "settings are arguments and variables"),
+    "OTEL_EXPERIMENTAL_CONFIG_FILE": Variable("no", "settings are arguments and variables"),
+    "OTEL_LOG_LEVEL": Variable("no", "set the level of the logger `chegou_otel`"),
+    "OTEL_EXPORTER_OTLP_INSECURE": Variable("no", "the endpoint's scheme says it"),
+    "OTEL_EXPORTER_PROMETHEUS_HOST": Variable("no", "metrics go to the collector"),
+    "OTEL_EXPORTER_PROMETHEUS_PORT": Variable("no", "metrics go to the collector"),
+    "OTEL_EXPORTER_ZIPKIN_ENDPOINT": Variable("no", "the collector exports to Zipkin"),
+    "OTEL_ENTITIES": Variable("no", "use `OTEL_RESOURCE_ATTRIBUTES`"),
+    **{
+        f"OTEL_{processor}_{name}": _BATCHES
+        for processor in ("BSP", "BLRP")
+        for name in ("SCHEDULE_DELAY", "EXPORT_TIMEOUT", "MAX_QUEUE_SIZE", "MAX_EXPORT_BATCH_SIZE")
+    },
+}
+
+#: Values that are honoured although the variable as a whole is not: nothing to warn about.
+_FINE: Final = {"PROTOCOL": "http/protobuf", "TEMPORALITY_PREFERENCE": "cumulative", "OPT_IN": "http"}
+
+
+def warnings(environ: Mapping[str, str]) -> list[str]:
+    """One line for each ``OTEL_*`` variable that is set and not honoured."""
+    found = []
+    for name, variable in VARIABLES.items():
+        value = environ.get(name, "").strip()
+        if not value or variable.status == _HONOURED or any(name.endswith(end) and value.lower().startswith(fine) for end, fine in _FINE.items()):
+            continue
+        found.append(f"{name}={value!r} is not honoured{' yet' if variable.status == 'not yet' else ''}: {variable.note}")
+    return found
+
+
+def export_interval(environ: Mapping[str, str]) -> float:
+    """Seconds between two collections of metrics."""
+    return (number(environ, "OTEL_METRIC_EXPORT_INTERVAL") or 60_000) / 1000
+
+
+def number(environ: Mapping[str, str], *names: str) -> int | None:
+    """The first of ``names`` that holds a whole number above zero."""
+    for name in names:
+        value = environ.get(name, "").strip()
+        if value.isdigit() and int(value) > 0:
+            return int(value)
+    return None
+
+
+def is_off(environ: Mapping[str, str], signal: str) -> bool:
+    """Whether ``OTEL_<SIGNAL>_EXPORTER`` says ``none``."""
+    return environ.get(f"OTEL_{signal}_EXPORTER", "").strip().lower() == "none"

@@ -1,0 +1,67 @@
+"""Register our providers with OpenTelemetry, once per process, and never over somebody else's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry import _logs, metrics, trace
+from opentelemetry._logs import _internal as _logs_state
+from opentelemetry.metrics import _internal as _metrics_state
+
+from chegou_otel.signals.logs import FrameProcessor, LoggerProvider
+from chegou_otel.signals.meter import MeterProvider, Reader
+from chegou_otel.signals.tracing import State, TracerProvider
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.resources import Resource
+
+    from chegou_otel.signals.encoding import Encoder
+    from chegou_otel.signals.tracing import Append
+
+
+def tracer_provider(state: State, resource: Resource, skipped: dict[str, str]) -> trace.TracerProvider:
+    """Ours, made or armed again; or the one that somebody set before us, which is used and reported."""
+    existing = trace._TRACER_PROVIDER
+    if isinstance(existing, TracerProvider):
+        existing.rearm(state, resource, None)
+        return existing
+    if existing is not None:
+        skipped["traces"] = _taken("tracer", existing)
+        return existing
+    ours = TracerProvider(state, resource)
+    trace.set_tracer_provider(ours)
+    return ours
+
+
+def meter_provider(append: Append, encoder: Encoder, resource: Resource, skipped: dict[str, str]) -> MeterProvider | None:
+    """Ours, made or armed again; ``None`` when somebody else's is in force (our own metrics go our way all the same)."""
+    existing = _metrics_state._METER_PROVIDER
+    if isinstance(existing, MeterProvider):
+        existing.reader.append = append
+        existing.reader.clean = encoder.cleaned
+        existing.armed = True
+        return existing
+    if existing is not None:
+        skipped["metrics"] = _taken("meter", existing)
+        return None
+    ours = MeterProvider(Reader(append, encoder.cleaned), resource)
+    metrics.set_meter_provider(ours)
+    return ours
+
+
+def logger_provider(append: Append, encoder: Encoder, resource: Resource, skipped: dict[str, str]) -> None:
+    """Ours, made or armed again; somebody else's keeps the Logs API (the bridge of the standard library is ours all the same)."""
+    existing = _logs_state._LOGGER_PROVIDER
+    if isinstance(existing, LoggerProvider):
+        existing.processor.append = append
+        existing.processor.encoder = encoder
+        existing.processor.armed = True
+    elif existing is not None:
+        skipped["logs"] = _taken("logger", existing)
+    else:
+        _logs.set_logger_provider(LoggerProvider(FrameProcessor(append, encoder), resource))
+
+
+def _taken(what: str, existing: Any) -> str:
+    kind = type(existing)
+    return f"a {what} provider was set before ({kind.__module__}.{kind.__qualname__}); it is used as it is"

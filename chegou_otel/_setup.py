@@ -1,0 +1,261 @@
+"""``setup()``, the table of contents, and ``shutdown()``."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import json
+import logging
+import os
+import sys
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from chegou_otel import _environment, _guard, _providers, _settings, integrations
+from chegou_otel._runtime import Runtime
+from chegou_otel._version import __version__
+from chegou_otel.delivery.endpoints import endpoints
+from chegou_otel.delivery.frames import Kind
+from chegou_otel.delivery.otlp import resource_block
+from chegou_otel.delivery.recorder import Recorder
+from chegou_otel.propagation import Propagation
+from chegou_otel.redaction import Redactor
+from chegou_otel.signals.encoding import Encoder
+from chegou_otel.signals.logs import LogBridge
+from chegou_otel.signals.metrics import Registry
+from chegou_otel.signals.resource import create_resource, idle_reason, role_of
+from chegou_otel.signals.tracing import State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import Unpack
+
+    from opentelemetry.sdk.resources import Resource
+
+    from chegou_otel._settings import Options, Settings
+
+logger = logging.getLogger("chegou_otel")
+_lock = threading.RLock()
+_current: Telemetry | None = None
+
+
+class Telemetry:
+    """What ``setup()`` wired.
+
+    Attributes:
+        installed: Names of the integrations that are in place; one whose library is not imported yet begins with its import.
+        skipped: Name → reason for everything that is not.
+        idle: Why nothing is sent by this process, or ``None``.
+    """
+
+    def __init__(self, runtime: Runtime, installed: list[str], idle: str | None, arguments: Mapping[str, Any]) -> None:
+        self.runtime = runtime
+        self.installed = tuple(installed)
+        self.idle = idle
+        self.arguments = dict(arguments)
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        return dict(self.runtime.skipped)
+
+    def flush(self, timeout: float = 5.0) -> bool:
+        """Send everything recorded so far; ``False`` when something was still held after ``timeout`` seconds of wall clock."""
+        return self.runtime.recorder.flush(timeout)
+
+    def shutdown(self, timeout: float | None = None) -> bool:
+        """Undo every patch, send what is left within ``timeout`` seconds (default: ``exit_timeout``) and keep the rest in the spool."""
+        return _shutdown(self, self.runtime.settings.exit_timeout if timeout is None else timeout)
+
+    def __repr__(self) -> str:
+        return f"Telemetry(installed={list(self.installed)}, skipped={self.skipped}, idle={self.idle!r})"
+
+
+def setup(service_name: str | None = None, **options: Unpack[Options]) -> Telemetry:
+    """Wire traces, metrics, logs, correlation and every integration whose library is installed.
+
+    Call it at the end of ``settings.py``, in ``wsgi.py``/``asgi.py`` before the application is made, in a script, or not at all
+    (``INSTALLED_APPS = ["chegou_otel", …]``, ``chegou-otel run -- <command>``). Twice is once: the second call returns the first one's
+    result. It needs no collector to be there and never waits for one.
+
+    Args:
+        service_name: Name of the service; default: the package of the Django settings module.
+        **options: See :class:`chegou_otel._settings.Settings`, or the settings table in the documentation.
+
+    Raises:
+        TypeError: an argument that is no setting, or of the wrong type. The message says what is right.
+        ValueError: a value that is not allowed.
+    """
+    arguments: dict[str, Any] = dict(options) if service_name is None else {"service_name": service_name, **options}
+    with _lock:
+        return _current or start(arguments)
+
+
+def shutdown(timeout: float | None = None) -> bool:
+    """Shut down what ``setup()`` wired, if anything. See :meth:`Telemetry.shutdown`."""
+    with _lock:
+        return True if _current is None else _current.shutdown(timeout)
+
+
+def start(arguments: Mapping[str, Any], sink: Callable[..., Any] | None = None) -> Telemetry:
+    """What ``setup()`` does; with ``sink``, frames go there and nothing is sent (tests)."""
+    global _current
+    _hook_process()
+    settings, warnings = _settings.load(arguments)
+    integrations.check_names((*(settings.integrations or ()), *settings.disabled_integrations))
+    idle = None if sink else _idle(settings)
+    role = role_of(sys.argv)
+    resource = create_resource(settings, role, __version__)
+    recorder = _recorder(settings, resource, sink, arguments.get("endpoint"), deliver=idle is None)
+    runtime = _runtime(settings, resource, role, recorder=recorder, recording=idle is None)
+    _bridge_logs(runtime)
+    installed = integrations.install_all(runtime)
+    _current = Telemetry(runtime, installed, idle, arguments)
+    for warning in [*warnings, *_environment.warnings(os.environ)]:
+        logger.warning("%s", warning)
+    return _current
+
+
+def _idle(settings: Settings) -> str | None:
+    """Why this process records nothing. Correlation IDs work all the same."""
+    if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return "OTEL_SDK_DISABLED is set"
+    if settings.active == "never":
+        return "active='never'"
+    return idle_reason(sys.argv, os.environ) if settings.active == "auto" else None
+
+
+def _recorder(settings: Settings, resource: Resource, sink: Callable[..., Any] | None, endpoint: str | None, *, deliver: bool) -> Recorder:
+    # Only an argument stands above OTEL_EXPORTER_OTLP_<SIGNAL>_ENDPOINT; the base variable stands below it.
+    recorder = Recorder(
+        resource_block(dict(resource.attributes)),
+        service=str(resource.attributes["service.name"]),
+        endpoints=endpoints(endpoint, os.environ) if deliver and sink is None else None,
+        spool_dir=settings.spool_dir,
+        max_bytes=settings.spool_max_bytes,
+        sink=sink,
+    )
+    recorder.collect_interval = _environment.export_interval(os.environ)
+    return recorder
+
+
+def _runtime(settings: Settings, resource: Resource, role: str, *, recorder: Recorder, recording: bool) -> Runtime:
+    redactor = Redactor(keys=settings.redact_keys, patterns=settings.redact_patterns, enabled=settings.redact)
+    limit = functools.partial(_environment.number, os.environ)
+    encoder = Encoder(
+        redactor,
+        limit("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT") or 128,
+        limit("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT"),
+    )
+    skipped: dict[str, str] = {}
+    events, links = limit("OTEL_SPAN_EVENT_COUNT_LIMIT") or 128, limit("OTEL_SPAN_LINK_COUNT_LIMIT") or 128
+    state = State(recorder.append, encoder, fast=True, max_events=events, max_links=links)
+    off = functools.partial(_environment.is_off, os.environ)
+    state.armed = recording and settings.traces and not off("TRACES")
+    metrics = Registry(recorder.append if recording and settings.metrics and not off("METRICS") else _discard, __version__)
+    bridge = LogBridge(recorder.append, encoder)
+    bridge.recording = recording and settings.logs and not off("LOGS")
+    traces = _providers.tracer_provider(state, resource, skipped)
+    meters = _providers.meter_provider(metrics.append, encoder, resource, skipped)
+    _providers.logger_provider(recorder.append if bridge.recording else _discard, encoder, resource, skipped)
+    runtime = Runtime(
+        settings=settings, recorder=recorder, encoder=encoder, metrics=metrics, bridge=bridge,
+        propagation=Propagation(settings.propagate_to, settings.trust_from), tracer_provider=traces, meter_provider=meters,
+        role=role, version=__version__, recording=recording, skipped=skipped,
+    )  # fmt: skip
+    recorder.collectors.append(functools.partial(_collect, runtime))
+    recorder.handlers[Kind.MEASUREMENT] = functools.partial(_replay, runtime)
+    return runtime
+
+
+def _bridge_logs(runtime: Runtime) -> None:
+    """Every record that a logger accepts passes here; no handler is added anywhere."""
+
+    def make(original: Callable[[logging.Logger, logging.LogRecord], None]) -> Callable[[logging.Logger, logging.LogRecord], None]:
+        @functools.wraps(original)
+        def callHandlers(self: logging.Logger, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+            if runtime.armed:
+                runtime.bridge.handle(record)
+            original(self, record)
+
+        return callHandlers
+
+    runtime.wrap(logging.Logger, "callHandlers", make)
+
+
+def _discard(*_frame: Any) -> bool:
+    return True
+
+
+def _collect(runtime: Runtime) -> None:
+    runtime.metrics.collect()
+    if runtime.meter_provider is not None:
+        runtime.meter_provider.collect()
+
+
+def _replay(runtime: Runtime, payload: bytes) -> None:
+    """Record a work-horse's measurement in this process."""
+    source, *told = json.loads(payload)
+    if source == "own":
+        runtime.metrics.replay(*told)
+    elif runtime.meter_provider is not None:
+        runtime.meter_provider.replay(*told)
+
+
+def collect_metrics() -> None:
+    """Append the current state of every instrument as frames."""
+    if _current is not None:
+        _collect(_current.runtime)
+
+
+def _shutdown(telemetry: Telemetry, timeout: float) -> bool:
+    global _current
+    with _lock:
+        if _current is not telemetry:
+            return True
+        _current = None
+        runtime = telemetry.runtime
+        runtime.disarm()
+        done = runtime.recorder.shutdown(timeout)
+        for provider in (runtime.tracer_provider, runtime.meter_provider):
+            if provider is not None and type(provider).__module__.startswith("chegou_otel."):
+                provider.shutdown()  # type: ignore[union-attr]
+        return done
+
+
+@contextmanager
+def replaced(overrides: Mapping[str, Any], sink: Callable[..., Any]) -> Iterator[Telemetry]:
+    """For tests: for the length of a block, what is in force records into ``sink``; afterwards it is in force again as before."""
+    with _lock:
+        before = _current
+        if before is not None:
+            _shutdown(before, 0)
+        telemetry = start({**(before.arguments if before else {}), **overrides}, sink)
+    try:
+        yield telemetry
+    finally:
+        with _lock:
+            _shutdown(telemetry, 0)
+            if before is not None:
+                start(before.arguments)
+
+
+def _at_exit() -> None:
+    with _lock:
+        if _current is not None:
+            _guard.guarded(_current.shutdown)()
+
+
+def _after_fork() -> None:
+    """In a forked child: locks are new, and nothing of the parent's is counted again."""
+    global _lock
+    _lock = threading.RLock()
+    if _current is not None:
+        _current.runtime.metrics.after_fork()
+
+
+@functools.cache
+def _hook_process() -> None:
+    """Once per process, with the first ``setup()``."""
+    atexit.register(_at_exit)
+    os.register_at_fork(after_in_child=_after_fork)
