@@ -1,0 +1,221 @@
+"""The courier: one daemon thread per process that ships all signals, from all segments that are this process's to ship."""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from chegou_otel import _guard
+from chegou_otel.delivery import ledger, sockets
+from chegou_otel.delivery.frames import HANDOVER, W_DELIVERED, Kind, Reason, Signal
+from chegou_otel.delivery.lanes import Lane, Outcome
+from chegou_otel.delivery.news import News
+
+if TYPE_CHECKING:
+    from chegou_otel.delivery.recorder import Recorder
+    from chegou_otel.delivery.segments import Segment
+
+POLL_SECONDS: Final = 1.0
+SCAN_SECONDS: Final = 10.0
+#: While a circuit is half open, one try may not hold the other lanes up for a whole time-out.
+PROBE_SECONDS: Final = 2.0
+
+
+class _Flush:
+    """A caller that waits. Raw locks only: a signal handler may flush, too."""
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
+        self.done = _thread.allocate_lock()
+        self.done.acquire()
+        self.result = False
+
+
+class Courier:
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._connections: dict[Any, sockets.Connection] = {}
+        self._lanes = [Lane(signal, recorder.endpoints.get(signal), self._connections) for signal in Signal]
+        self._news = News(recorder, self._lanes)
+        self._flushes: deque[_Flush] = deque()
+        # A raw lock as bell: unlike threading.Event, it can be rung by a signal handler that interrupted a ringing.
+        self._bell = _thread.allocate_lock()
+        self._bell.acquire()
+        self._stopping: bool = False
+        self._scan_at = 0.0
+        self._collect_at = time.monotonic() + recorder.collect_interval
+        self._thread = threading.Thread(target=self._run, name="chegou-otel-courier", daemon=True)
+        with contextlib.suppress(RuntimeError):  # too late in the life of the interpreter
+            self._thread.start()
+
+    # -- called from anywhere
+
+    def wake(self, *, scan: bool = False) -> None:
+        if scan:
+            self._scan_at = 0.0
+        if self._bell.locked():
+            with contextlib.suppress(RuntimeError):
+                self._bell.release()
+
+    def flush(self, timeout: float) -> bool:
+        """Send everything that was recorded before this call; True when it was delivered (or refused for good)."""
+        request = _Flush(time.monotonic() + timeout)
+        if threading.current_thread() is self._thread:
+            return False
+        if not self._thread.is_alive():
+            self._serve(request)
+            return request.result
+        self._flushes.append(request)
+        self.wake()
+        request.done.acquire(timeout=max(0.0, timeout))
+        return request.result
+
+    def handlers(self, segment: Segment, timeout: float) -> bool:
+        """Hand over what lies in ``segment`` to the recorder's handlers, on the calling thread."""
+        if not segment.handling.acquire(timeout=timeout):
+            return False
+        try:
+            self._hand_over(segment)
+        finally:
+            segment.handling.release()
+        return True
+
+    def stop(self, timeout: float = 0.2) -> None:
+        self._stopping = True
+        self.wake()
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+            self._thread.join(timeout)
+
+    def abandon(self) -> None:
+        """In a forked child: the thread did not come along; its sockets are still the parent's."""
+        self._stopping = True
+        sockets.forget()
+        for connection in self._connections.values():
+            if connection.sock is not None:
+                with contextlib.suppress(OSError):
+                    connection.sock.close()
+
+    # -- the thread
+
+    def _run(self) -> None:
+        from opentelemetry import context
+
+        context.attach(context.set_value(context._SUPPRESS_INSTRUMENTATION_KEY, True))
+        while not self._stopping:
+            self._bell.acquire(timeout=POLL_SECONDS)
+            try:
+                self._round()
+            except Exception as error:
+                # After ``stop`` the segments are closed under our feet.
+                if not self._stopping:
+                    _guard.report("chegou_otel.delivery.courier", error)
+        while self._flushes:
+            self._flushes.popleft().done.release()
+
+    def _round(self) -> None:
+        if self._stopping:
+            return
+        now = time.monotonic()
+        if now >= self._scan_at:
+            self._scan_at = now + SCAN_SECONDS
+            self._recorder.pool.adopt()
+        if now >= self._collect_at:
+            self._collect()
+        while self._flushes:
+            self._serve(self._flushes.popleft())
+        self._hand_over_all()
+        self._ship_all()
+        self._tidy()
+        self._news.tell()
+
+    def _ship_all(self) -> None:
+        """A batch of each signal in turn, until nothing is left or nothing works. A flush does not wait for that."""
+        active = [lane for lane in self._lanes if lane.circuit.ready()]
+        while active and not self._stopping and not self._flushes:
+            active = [lane for lane in active if self._ship(lane, None) is Outcome.MORE]
+
+    def _ship(self, lane: Lane, until: float | None) -> Outcome:
+        timeout = lane.endpoint.timeout if lane.endpoint else 0.0
+        if lane.circuit.failures:
+            timeout = min(timeout, PROBE_SECONDS)
+        deadline = time.monotonic() + timeout
+        outcome = lane.ship(self._recorder.pool.sources(), deadline if until is None else min(deadline, until))
+        self._news.note(lane, outcome)
+        return outcome
+
+    def _serve(self, request: _Flush) -> None:
+        """Flush. Each lane gets its share of the time, so that one that hangs does not take it all."""
+        try:
+            self._collect()
+            self._hand_over_all()
+            results = []
+            for waiting, lane in zip(range(len(self._lanes), 0, -1), self._lanes, strict=True):
+                share = (request.deadline - time.monotonic()) / waiting
+                results.append(self._flush_lane(lane, time.monotonic() + share))
+            request.result = all(results)
+            self._tidy()
+        finally:
+            request.done.release()
+
+    def _flush_lane(self, lane: Lane, deadline: float) -> bool:
+        while time.monotonic() < deadline:
+            outcome = self._ship(lane, deadline)
+            if outcome is not Outcome.MORE:
+                return outcome is not Outcome.FAILED
+        return False
+
+    def _collect(self) -> None:
+        self._collect_at = time.monotonic() + self._recorder.collect_interval
+        for collector in self._recorder.collectors:
+            try:
+                collector()
+            except Exception as error:
+                _guard.report("chegou_otel.delivery.courier.collector", error)
+
+    def _tidy(self) -> None:
+        """Use shipped segments again. Never waits for the lock: it may be held by whoever waits for us."""
+        recorder = self._recorder
+        if not recorder._lock.acquire(blocking=False):
+            return
+        try:
+            if not recorder._closed:
+                recorder.pool.tidy(recorder.resource)
+                recorder.pool.let_go(recorder._counters())
+        finally:
+            recorder._lock.release()
+
+    # -- frames for handlers
+
+    def _hand_over_all(self) -> None:
+        for segment in self._recorder.pool.sources():
+            if segment.readers[HANDOVER].pending() and segment.handling.acquire(blocking=False):
+                try:
+                    self._hand_over(segment)
+                finally:
+                    segment.handling.release()
+
+    def _hand_over(self, segment: Segment) -> None:
+        reader = segment.readers[HANDOVER]
+        for kind, payload, mark in reader.handovers():
+            if self._handle(kind, payload):
+                segment.longs[W_DELIVERED + HANDOVER] += 1
+            else:
+                ledger.count_lost(segment.longs, HANDOVER, Reason.UNHANDLED)
+            reader.commit(mark)
+
+    def _handle(self, kind: int, payload: bytes) -> bool:
+        handler = self._recorder.handlers.get(Kind(kind))
+        if handler is None:
+            return False
+        try:
+            handler(payload)
+        except Exception as error:
+            if _guard.is_foreign(error):
+                raise
+            _guard.report(f"chegou_otel.delivery handler of {Kind(kind).name}", error)
+            return False
+        return True

@@ -1,0 +1,97 @@
+"""Where segments lie: a folder per service that belongs to us alone.
+
+Only ``os`` calls in here, no helpers of the standard library: it runs on the thread that recorded the first frame.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import zlib
+from typing import Final
+
+_UNSAFE: Final = re.compile(r"[^A-Za-z0-9_.-]")
+
+
+def service_hash(service: str) -> int:
+    return zlib.crc32(service.encode("utf-8", "surrogatepass"))
+
+
+def folder_name(service: str) -> str:
+    """``service`` as one path component; different services never share one."""
+    name = _UNSAFE.sub("_", service)[:64]
+    if name != service or name.strip(".") == "":
+        name = f"{name.strip('.')}-{service_hash(service):08x}"
+    return name
+
+
+def candidates(service: str, spool_dir: str | None) -> list[str]:
+    """Folders to try, best first."""
+    name, user = folder_name(service), os.geteuid()
+    # A root-owned folder is of no use to workers that gave up root: they get one beside it.
+    found = [f"{spool_dir}/{name}", f"{spool_dir}/{name}-{user}"] if spool_dir else []
+    environ = os.environ
+    state = environ.get("XDG_STATE_HOME") or (f"{environ['HOME']}/.local/state" if environ.get("HOME") else "")
+    if state.startswith("/"):
+        found.append(f"{state}/chegou-otel/{name}")
+    temporary = environ.get("TMPDIR") or "/tmp"  # noqa: S108 (the folder's owner is checked)
+    found.append(f"{temporary}/chegou-otel-{user}/{name}")
+    return found
+
+
+def choose(service: str, spool_dir: str | None) -> tuple[str | None, str]:
+    """The first candidate that can be used, and why those before it cannot."""
+    reasons = []
+    for path in candidates(service, spool_dir):
+        try:
+            _own(path, verify_parent=not (spool_dir and path.startswith(f"{spool_dir}/")))
+        except OSError as error:
+            reasons.append(f"{path}: {error.strerror or error}")
+        else:
+            return path, "; ".join(reasons)
+    return None, "; ".join(reasons)
+
+
+def _own(path: str, *, verify_parent: bool) -> None:
+    """Make the folder and its parent when they are absent. Ours are 0700, no symbolic links, and nobody else's."""
+    parent = path.rpartition("/")[0]
+    _make(parent)
+    if verify_parent:
+        _verify(parent)
+    _make(path)
+    _verify(path)
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise PermissionError(13, "not writable")
+
+
+def _make(path: str) -> None:
+    if os.path.isdir(path):  # noqa: PTH112
+        return
+    above = path.rpartition("/")[0]
+    if above:
+        _make(above)
+    try:
+        os.mkdir(path, 0o700)  # noqa: PTH102
+    except FileExistsError:
+        if not os.path.isdir(path):  # noqa: PTH112
+            raise
+
+
+def _verify(path: str) -> None:
+    status = os.lstat(path)
+    if not stat.S_ISDIR(status.st_mode):
+        raise PermissionError(1, "is a symbolic link or no folder")
+    if status.st_uid != os.geteuid():
+        raise PermissionError(1, f"belongs to user {status.st_uid}")
+    if status.st_mode & 0o077:
+        os.chmod(path, 0o700)  # noqa: PTH101
+
+
+def segments(path: str) -> list[str]:
+    """The segments in a folder, oldest first."""
+    try:
+        names = os.listdir(path)  # noqa: PTH208
+    except OSError:
+        return []
+    return [f"{path}/{name}" for name in sorted(names) if name.endswith(".seg")]

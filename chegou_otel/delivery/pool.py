@@ -1,0 +1,279 @@
+"""The segments of a process: its own chain, spare ones, those of its children, and those it adopted."""
+
+from __future__ import annotations
+
+import errno
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from chegou_otel.delivery import folder, ledger
+from chegou_otel.delivery.frames import FRAME_HEADER, HEADER_BYTES, W_PID, W_POSITION
+from chegou_otel.delivery.segments import SHIPPER, WRITER, NotOurs, Segment, in_use
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: Above this share of the bound, frames below that priority are not taken.
+PRESSURE: Final = ((0.90, 3), (0.75, 2), (0.50, 1))
+#: A segment of which this much was written and everything was shipped is used from its start again.
+REUSE: Final = 1 << 20
+#: After a failure to make a segment, how long not to try again.
+RETRY_AFTER: Final = 1.0
+SPARE: Final = 1
+#: So many segments of others at a time, at most.
+ADOPT_MAX: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """Where frames go. ``reason`` says why it is not a better place."""
+
+    kind: Literal["disk", "memory", "none", "sink"]
+    path: str | None
+    reason: str
+
+
+class Pool:
+    def __init__(self, service: str, spool_dir: str | None, max_bytes: int, segment_bytes: int, *, memory: bool) -> None:
+        self.service = service
+        self.hash = folder.service_hash(service)
+        self.spool_dir = spool_dir
+        self.size = max(segment_bytes, 16 * 1024) + 4095 & -4096
+        self.maximum = max(2, max_bytes // self.size)
+        self.memory = memory
+        self.storage = Storage("none", None, "nothing was recorded yet")
+        #: Own segments, the oldest first; the last one is written to. Replaced, never changed: the courier looks on.
+        self.own: tuple[Segment, ...] = ()
+        self.spare: tuple[Segment, ...] = ()
+        #: Segments for children: those that are out, and those that wait for the next child.
+        self.out: tuple[Segment, ...] = ()
+        self.idle: tuple[Segment, ...] = ()
+        self.adopted: tuple[Segment, ...] = ()
+        #: This process writes, and leaves shipping to others.
+        self.child = False
+        self._chosen = False
+        self._retry = 0.0
+
+    @property
+    def current(self) -> Segment | None:
+        return self.own[-1] if self.own else None
+
+    @property
+    def room(self) -> int:
+        """The largest frame that an empty segment takes."""
+        return self.size - HEADER_BYTES - FRAME_HEADER - 8
+
+    def all(self) -> Iterator[Segment]:
+        yield from (*self.own, *self.spare, *self.out, *self.idle, *self.adopted)
+
+    def sources(self) -> tuple[Segment, ...]:
+        """What the courier ships from, in this order."""
+        return (*self.own, *self.out, *self.idle, *self.adopted)
+
+    # -- making
+
+    def next(self, resource: bytes) -> Segment | None:
+        """The next own segment, ready to be written to; None when the bound is reached or there is no storage."""
+        segment = self._take()
+        if segment is None:
+            return None
+        segment.claim(resource)
+        if self.child:
+            # Nobody ships in here: whoever of the service finds it may.
+            segment.unlock(SHIPPER)
+        self.own = (*self.own, segment)
+        return segment
+
+    def _take(self) -> Segment | None:
+        if self.spare:
+            segment, self.spare = self.spare[0], self.spare[1:]
+            return segment
+        if len(self.own) + len(self.out) + len(self.idle) >= self.maximum:
+            return None
+        if time.monotonic() < self._retry:
+            return None
+        try:
+            return self._make()
+        except OSError as error:
+            self._retry = time.monotonic() + RETRY_AFTER
+            if not self.own:
+                self.storage = Storage("none", None, error.strerror or str(error))
+            return None
+
+    def _make(self) -> Segment:
+        if not self._chosen:
+            self._choose()
+        path = self.storage.path
+        try:
+            return Segment.create(path, self.size, self.hash)
+        except OSError as error:
+            # Without any segment nothing could be sent either: memory is better than nothing.
+            if path is None or self.own:
+                raise
+            segment = Segment.create(None, self.size, self.hash)
+            self.storage = Storage("memory", None, f"{path}: {error.strerror or error}")
+            self._chosen = error.errno not in (errno.ENOSPC, errno.EDQUOT)
+            return segment
+
+    def _choose(self) -> None:
+        path, reason = (None, "") if self.memory else folder.choose(self.service, self.spool_dir)
+        self.storage = Storage("memory" if path is None else "disk", path, reason)
+        self._chosen = True
+
+    # -- pressure
+
+    def _used(self) -> int:
+        """Bytes of full segments and of what children wrote: all but the current segment."""
+        return self.size * (max(0, len(self.own) - 1) + len(self.out)) + sum(each.position for each in self.idle)
+
+    def floor(self) -> int:
+        """Frames below this priority are not to be taken now."""
+        current = self.current
+        share = (self._used() + (current.position if current else 0)) / (self.maximum * self.size)
+        return next((floor for above, floor in PRESSURE if share > above), 0)
+
+    def threshold(self, segment: Segment) -> int:
+        """The position in ``segment`` at which the pressure rises next."""
+        used, bound = self._used(), self.maximum * self.size
+        ahead = [position for above, _ in PRESSURE if (position := int(above * bound) - used) >= segment.position]
+        return min(ahead, default=segment.capacity)
+
+    # -- giving back
+
+    def tidy(self, resource: bytes) -> None:
+        """Use again what was shipped to the end. With the recorder's lock held."""
+        for segment in self.own[:-1]:
+            if done(segment):
+                self.own = tuple(each for each in self.own if each is not segment)
+                segment.rewind()
+                self._keep_or_remove(segment)
+        current = self.current
+        if current is not None and current.position > min(REUSE, self.size // 2) and done(current):
+            current.limit = 0  # the next frame is a checkpoint
+            current.rewind()
+            current.announce(resource)
+        for segment in self.idle:
+            if segment.position > self.size // 4 and done(segment) and segment.lock(WRITER):
+                segment.rewind()
+                segment.unlock(WRITER)
+
+    def _keep_or_remove(self, segment: Segment) -> None:
+        if len(self.spare) < SPARE:
+            self.spare = (*self.spare, segment)
+            return
+        if self.own:
+            ledger.move(segment.longs, self.own[-1].longs)
+        segment.remove()
+
+    # -- children
+
+    def reserve(self) -> Segment | None:
+        for segment in self.idle:
+            if segment.size - segment.position > self.size // 4:
+                self.idle = tuple(each for each in self.idle if each is not segment)
+                break
+        else:
+            made = self._take()
+            if made is None:
+                return None
+            segment = made
+            segment.unlock(WRITER)
+        segment.writer_elsewhere = True
+        segment.floor = self.floor()
+        self.out = (*self.out, segment)
+        return segment
+
+    def give_back(self, segment: Segment) -> None:
+        """The child is gone: the next one goes on where its last complete frame ends."""
+        if all(segment is not each for each in self.out):
+            return
+        self.out = tuple(each for each in self.out if each is not segment)
+        if not segment.lock(WRITER):
+            self.adopted = (*self.adopted, segment)  # somebody writes on: shipped as it grows, until that process ends
+            return
+        segment.settle()
+        segment.longs[W_PID] = 0
+        segment.unlock(WRITER)
+        self.idle = (*self.idle, segment)
+
+    def renew(self) -> None:
+        """In a forked child: close what the parent owned; keep what may have been reserved for this child."""
+        for segment in (*self.own, *self.spare, *self.idle, *self.adopted):
+            segment.close()
+        self.own = self.spare = self.idle = self.adopted = ()
+        # Another user may have another folder.
+        self._chosen = False
+        self._retry = 0.0
+
+    def become(self, segment: Segment | str | None, resource: bytes) -> None:
+        self.child = True
+        if isinstance(segment, str):
+            try:
+                segment = Segment.open(segment, self.hash)
+            except NotOurs:
+                segment = None
+        for other in self.out:
+            if other is not segment:
+                other.close()
+        self.out = ()
+        if segment is None or not segment.lock(WRITER):
+            return
+        in_use.add(segment.path or "")
+        segment.claim(resource)
+        if self.storage.kind == "none":
+            self.storage = Storage("disk" if segment.path else "memory", (segment.path or "").rpartition("/")[0] or None, "")
+        self.own = (segment,)
+
+    # -- orphans
+
+    def adopt(self) -> int:
+        """Take over what nobody ships: segments of dead processes, and of living ones that have no courier."""
+        if self.storage.path is None:
+            return 0
+        found: list[Segment] = []
+        for path in folder.segments(self.storage.path):
+            if len(self.adopted) + len(found) >= ADOPT_MAX:
+                break
+            try:
+                segment = Segment.open(path, self.hash)
+            except NotOurs:
+                continue
+            if not segment.lock(SHIPPER):
+                segment.close()
+                continue
+            for reader in segment.readers:
+                reader.resume()
+            segment.foreign = True
+            found.append(segment)
+        self.adopted = (*self.adopted, *found)
+        return len(found)
+
+    def let_go(self, counters: Any) -> None:
+        """Remove adopted segments that are shipped to the end and whose writer is gone."""
+        for segment in self.adopted:
+            if segment.pending() or not segment.orphaned() or segment.pending():
+                continue
+            self.adopted = tuple(each for each in self.adopted if each is not segment)
+            ledger.move(segment.longs, counters)
+            segment.remove()
+
+    def close(self) -> Iterator[Any]:
+        """Give everything up: what is held stays in its files. Yields the counters of the files that are removed."""
+        mine, lent = (*self.own, *self.spare, *self.idle), (*self.out, *self.adopted)
+        self.own = self.spare = self.out = self.idle = self.adopted = ()
+        for segment in mine:
+            segment.longs[W_POSITION] = segment.position
+            segment.longs[W_PID] = 0
+            if segment.path is None or not segment.pending():
+                yield segment.longs
+                segment.remove()
+            else:
+                segment.close()
+        for segment in lent:
+            segment.close()
+
+
+def done(segment: Segment) -> bool:
+    """Whether nothing that was written is still to be shipped or handled."""
+    return all(reader.position == segment.position for reader in segment.readers)

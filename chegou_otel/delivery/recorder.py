@@ -1,0 +1,339 @@
+"""The recorder: takes frames from any thread, never waits, never raises, and outlives its process by what it wrote.
+
+Three things make it safe. The lock is re-entrant, because a signal handler may record while a frame is being written. The
+stretch in ``append`` that reserves room calls nothing, so no handler runs inside it; what a handler raises later is repaired
+by ``Segment.repair`` and goes on its way. A forked child starts over with nothing: it closes what it inherited and makes its
+own segment with its first frame.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import weakref
+import zlib
+from typing import TYPE_CHECKING, Any, Final
+
+from chegou_otel import _guard
+from chegou_otel.delivery import ledger, segments
+from chegou_otel.delivery.frames import FRAME_HEADER, NO_SCOPE, Kind, Priority, Reason
+from chegou_otel.delivery.pool import Pool, Storage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from chegou_otel.delivery.courier import Courier
+    from chegou_otel.delivery.endpoints import Endpoint
+    from chegou_otel.delivery.frames import Signal
+    from chegou_otel.delivery.otlp import Scope
+    from chegou_otel.delivery.segments import Segment
+
+    Sink = Callable[[Kind, Scope | None, bytes], object]
+
+#: A checkpoint every so many bytes: the courier is woken, the pressure looked at.
+STRIDE: Final = 256 * 1024
+_HERE: Final = os.path.dirname(__file__)  # noqa: PTH120
+
+_recorders: weakref.WeakSet[Recorder] = weakref.WeakSet()
+_hooked = False
+
+
+def _renew_all() -> None:
+    segments.in_use.clear()
+    for recorder in list(_recorders):
+        recorder._renew()
+
+
+def ours(error: BaseException) -> bool:
+    """Whether our code failed, as opposed to a signal handler that raised into it.
+
+    An exception of a handler has the handler's frame as its innermost, and one that was set from another thread has a
+    registered type.
+    """
+    if not isinstance(error, Exception) or _guard.is_foreign(error):
+        return False
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is None or trace.tb_frame.f_code.co_filename.startswith(_HERE)
+
+
+class Recorder:
+    """One per process. See ``ARCHITECTURE.md`` for the contract and ``docs/delivery.md`` for the behaviour.
+
+    Args:
+        resource: the encoded Resource message.
+        service: names the folder; segments of dead processes are adopted within one service.
+        endpoints: where each signal goes. ``None`` or empty: nothing is sent, frames go round in a small ring in memory.
+        spool_dir: where segments lie; one folder per service is made in it.
+        max_bytes: bound of everything this process holds.
+        segment_bytes: size of one segment.
+        memory: never touch a disk.
+        deliver: False sends nothing, as if there were no endpoints.
+        sink: takes every frame instead (tests).
+    """
+
+    def __init__(
+        self,
+        resource: bytes,
+        *,
+        service: str = "unknown_service",
+        endpoints: Mapping[Signal, Endpoint] | None = None,
+        spool_dir: str | os.PathLike[str] | None = None,
+        max_bytes: int = 64 << 20,
+        segment_bytes: int = 4 << 20,
+        memory: bool = False,
+        deliver: bool = True,
+        sink: Sink | None = None,
+    ) -> None:
+        global _hooked
+        self.handlers: dict[Kind, Callable[[bytes], None]] = {}
+        #: Append what is aggregated (metrics) as frames. The courier calls them every ``collect_interval`` seconds, and so do
+        #: ``flush`` and ``shutdown``.
+        self.collectors: list[Callable[[], object]] = []
+        self.collect_interval = 60.0
+        self.endpoints = dict(endpoints or {}) if deliver else {}
+        #: Whether it was said that delivery fails. A child does not say again what its parent said.
+        self.down = False
+        self.pool = Pool(
+            service,
+            os.fspath(spool_dir) if spool_dir else None,
+            max_bytes,
+            segment_bytes,
+            memory=memory or not self.endpoints,
+        )
+        self.courier: Courier | None = None
+        #: Counters of what happened while there was no segment.
+        self.loose = ledger.loose()
+        self._resource = resource
+        self._sink = sink
+        self._closed = False
+        self._become = False
+        self._start()
+        _recorders.add(self)
+        if not _hooked:
+            os.register_at_fork(after_in_child=_renew_all)
+            _hooked = True
+
+    def _start(self) -> None:
+        self._lock = threading.RLock()
+        self._segment: Any = _NOTHING
+        #: In the slow path; what a signal handler records meanwhile waits in ``_late``.
+        self._busy = False
+        self._late: list[tuple[Kind, Scope | None, bytes, Priority]] = []
+
+    # -- the hot path
+
+    def append(self, kind: Kind, scope: Scope | None, payload: bytes, priority: Priority = Priority.NORMAL) -> bool:
+        """Record a frame; False when it was dropped (and counted)."""
+        try:
+            number = NO_SCOPE if scope is None else scope.number
+            meta = kind | priority << 8 | number << 16
+            size = len(payload) + FRAME_HEADER
+            crc = zlib.crc32(payload, meta)
+            with self._lock:
+                segment = self._segment
+                # Nothing is called from here on to ``position = end``: no signal handler runs in between.
+                start = segment.position
+                end = start + size + 3 & -4
+                if end > segment.limit or priority < segment.floor or number not in segment.scopes:
+                    return self._slow(kind, scope, payload, priority)
+                words = segment.words
+                words[end >> 2] = 0
+                segment.position = end
+                try:
+                    index = start >> 2
+                    words[index + 1] = crc ^ segment.seed
+                    words[index + 2] = meta
+                    segment.memory[start + FRAME_HEADER : start + size] = payload
+                    words[index] = size
+                    segment.created[kind] += 1
+                except BaseException:
+                    segment.repair(start, end)
+                    raise
+                return True
+        except Exception as error:
+            if not ours(error):
+                raise
+            self._failed(kind, error)
+            return False
+
+    # -- what happens now and then
+
+    def _slow(self, kind: Kind, scope: Scope | None, payload: bytes, priority: Priority) -> bool:
+        """First frame, checkpoint, new scope, full segment, pressure. With the lock held."""
+        if self._sink is not None:
+            self._sink(kind, scope, payload)
+            return True
+        if self._busy:
+            self._late.append((kind, scope, payload, priority))
+            return True
+        self._busy = True
+        try:
+            reason = self._place(kind, scope, payload, priority)
+        finally:
+            self._busy = False
+        while self._late:
+            self.append(*self._late.pop(0))
+        if reason is not None:
+            ledger.count_drop(self._counters(), kind, reason)
+        return reason is None
+
+    def _place(self, kind: Kind, scope: Scope | None, payload: bytes, priority: Priority) -> Reason | None:
+        if self._closed:
+            return Reason.CLOSED
+        pool = self.pool
+        segment = pool.current
+        room = len(payload) + FRAME_HEADER + 4
+        head = b"" if scope is None else _head(scope)
+        if scope is not None and segment is not None and scope.number in segment.scopes:
+            head = b""
+        if segment is None or segment.position + room + len(head) + FRAME_HEADER + 4 > segment.capacity:
+            if room + len(head) + len(self._resource) + 256 > pool.room:
+                return Reason.SIZE
+            fresh = pool.next(self._resource)
+            if fresh is None:
+                return Reason.FULL if pool.current is not None else Reason.STORAGE
+            segment = fresh
+            head = b"" if scope is None else _head(scope)
+        self._checkpoint(segment)
+        if priority < segment.floor:
+            return Reason.PRESSURE
+        number = NO_SCOPE if scope is None else scope.number
+        if head and segment.write(Kind.SCOPE, number, head):
+            segment.scopes.add(number)
+        return None if segment.write(kind, number, payload, priority) else Reason.FULL
+
+    def _checkpoint(self, segment: Segment) -> None:
+        """Look at the pressure; go on without a look for another stride."""
+        segment.floor = self.pool.floor()
+        segment.limit = min(segment.capacity, segment.position + STRIDE, self.pool.threshold(segment))
+        if self._segment is not segment:
+            self._segment = segment
+            ledger.move(self.loose, segment.longs)
+        if self.endpoints and not self._become:
+            self._wake()
+
+    def start(self) -> None:
+        """Start the courier now, not with the first frame: for a process that has metrics only."""
+        if self.endpoints and not self._become and not self._closed and self._sink is None and self.courier is None:
+            with self._lock:
+                self._wake()
+
+    def _wake(self) -> None:
+        if self.courier is None:
+            from chegou_otel.delivery.courier import Courier
+
+            self.courier = Courier(self)
+        self.courier.wake()
+
+    def _counters(self) -> Any:
+        segment = self.pool.current
+        return self.loose if segment is None else segment.longs
+
+    def _failed(self, kind: Kind, error: Exception) -> None:
+        with contextlib.suppress(Exception):
+            ledger.count_drop(self.loose, kind, Reason.ERROR)
+        _guard.report("chegou_otel.delivery.recorder.append", error)
+
+    # -- forks
+
+    def _renew(self) -> None:
+        """In a forked child: nothing of the parent's is ours, except a segment that was reserved for us."""
+        if self.courier is not None:
+            self.courier.abandon()
+            self.courier = None
+        self.pool.renew()
+        self.loose = ledger.loose()
+        self._start()
+
+    def reserve(self) -> Segment | None:
+        """A segment for a child to be forked; None when there is none to be had. ``drain`` gives it back."""
+        with self._lock:
+            return self.pool.reserve()
+
+    def become(self, segment: Segment | str | None) -> None:
+        """In the child: write to ``segment`` (or the one at that path), and leave shipping to the parent."""
+        self._become = True
+        with self._lock:
+            self.pool.become(segment, self._resource)
+            self._segment = _NOTHING
+
+    def drain(self, segment: Segment | None, timeout: float = 1.0) -> bool:
+        """In the parent, after the child is gone: run the handlers to the end; the rest is shipped as usual."""
+        if segment is None:
+            return True
+        if self.courier is None and self.endpoints:
+            with self._lock:
+                self._wake()
+        courier = self.courier
+        done = True if courier is None else courier.handlers(segment, timeout)
+        with self._lock:
+            self.pool.give_back(segment)
+        if courier is not None:
+            courier.wake(scan=True)
+        return done
+
+    # -- the rest of the contract
+
+    @property
+    def resource(self) -> bytes:
+        return self._resource
+
+    @resource.setter
+    def resource(self, block: bytes) -> None:
+        with self._lock:
+            self._resource = block
+            if self.pool.current is not None:
+                self.pool.current.announce(block)
+
+    @property
+    def storage(self) -> Storage:
+        """Where frames go, and what was not possible."""
+        return Storage("sink", None, "") if self._sink is not None else self.pool.storage
+
+    def ledger(self) -> dict[str, ledger.Account]:
+        """What became of everything recorded, by signal."""
+        return ledger.snapshot([self.loose, *(each.longs for each in self.pool.all())])
+
+    def flush(self, timeout: float) -> bool:
+        """Send what is held, for at most ``timeout`` seconds; False when something is still held."""
+        if self._sink is not None or self._become:
+            return True
+        if self.collectors:
+            self.start()
+        return True if self.courier is None else self.courier.flush(timeout)
+
+    def shutdown(self, timeout: float) -> bool:
+        """Flush, stop, and leave what could not be sent to the next process of the service."""
+        if self._closed:
+            return True
+        done = self.flush(timeout)
+        if self.courier is not None:
+            self.courier.stop()
+        with self._lock:
+            self._closed = True
+            self._segment = _NOTHING
+            for account in self.pool.close():
+                ledger.move(account, self.loose)
+        return done
+
+
+class _Nothing:
+    """Stands for a segment while there is none: every frame takes the slow path."""
+
+    position = floor = 0
+    limit = -1
+    scopes: frozenset[int] = frozenset()
+
+
+_NOTHING: Final = _Nothing()
+
+
+def _head(scope: Scope) -> bytes:
+    """What a scope container starts with: the scope, and its schema's address."""
+    from chegou_otel.delivery.readers import field
+
+    schema = scope.schema_url.encode()
+    return field(b"\x0a", scope.block) + (field(b"\x1a", schema) if schema else b"")
