@@ -6,10 +6,12 @@ import os
 import time
 import uuid
 
+import grpc
 import requests
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceServiceStub
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
@@ -45,6 +47,17 @@ def post(endpoint: str, path: str, message: ExportTraceServiceRequest | ExportLo
 
 def send_trace(endpoint: str, service: str, names: list[str], values: dict[str, Value], *, status_message: str = "") -> str:
     """One trace: the first name is the root, the others are its children; every span has the values. Returns the trace ID."""
+    request = trace_request(service, names, values, status_message)
+    post(endpoint, "/v1/traces", request)
+    return request.resource_spans[0].scope_spans[0].spans[0].trace_id.hex()
+
+
+def send_trace_by_grpc(address: str, service: str, names: list[str], values: dict[str, Value]) -> None:
+    with grpc.insecure_channel(address) as channel:
+        TraceServiceStub(channel).Export(trace_request(service, names, values), timeout=10)
+
+
+def trace_request(service: str, names: list[str], values: dict[str, Value], status_message: str = "") -> ExportTraceServiceRequest:
     request = ExportTraceServiceRequest()
     container = request.resource_spans.add(resource=resource(service)).scope_spans.add()
     trace_id, root = os.urandom(16), os.urandom(8)
@@ -63,8 +76,7 @@ def send_trace(endpoint: str, service: str, names: list[str], values: dict[str, 
         if status_message:
             span.status.code = 2
             span.status.message = status_message
-    post(endpoint, "/v1/traces", request)
-    return trace_id.hex()
+    return request
 
 
 def send_log(endpoint: str, service: str, body: str, values: dict[str, Value]) -> None:

@@ -66,6 +66,13 @@ def test_a_story_is_found_in_jaeger_by_its_correlation_id(collector: Collector, 
     assert {"hub-web", "hub-worker"} == {span.service for span in spans}
 
 
+def test_grpc_comes_in_too(collector: Collector, jaeger: Jaeger) -> None:
+    story = new_id()
+    handmade.send_trace_by_grpc(collector.grpc, "hub-grpc", ["GET /pedidos/"], {"correlation_id": story})
+
+    wait_until("the span in Jaeger", lambda: jaeger_search.find(jaeger.url, story), said=collector.said)
+
+
 def test_what_the_source_let_through_is_masked_before_it_is_stored(collector: Collector, jaeger: Jaeger) -> None:
     story, innocent = new_id(), harmless()
     message = "payment refused for 529.982.247-25: token=hunter2-canary"
@@ -125,6 +132,12 @@ def test_the_collector_tells_about_itself(collector: Collector) -> None:
     wait_until("the collector's own metrics", counted, said=collector.said)
 
 
+def test_jaeger_knows_the_senders_and_not_itself(collector: Collector, jaeger: Jaeger) -> None:
+    handmade.send_trace(collector.otlp, "hub-web", ["GET /"], {"correlation_id": new_id()})
+    known = wait_until("a service in Jaeger", lambda: jaeger_search.services(jaeger.url), said=collector.said)
+    assert [name for name in known if not name.startswith(("hub", "chegou"))] == []
+
+
 def test_the_configuration_uses_no_deprecated_name(collector: Collector, jaeger: Jaeger) -> None:
     """Both warn at start about names and settings that go away."""
     for server in (collector, jaeger):
@@ -145,3 +158,17 @@ def test_what_was_accepted_survives_an_outage_and_a_restart_of_the_collector(
 
     with servers.start_collector(folder, jaeger=jaeger.otlp_grpc, prometheus=prometheus.otlp) as second:
         wait_until("the kept trace in Jaeger", lambda: jaeger_search.find(jaeger.url, story), 60, second.said)
+
+
+@pytest.mark.slow
+def test_traces_survive_a_restart_of_jaeger(tmp_path: Path, prometheus: Prometheus) -> None:
+    story, folder = new_id(), tmp_path / "jaeger"
+    with (
+        servers.start_jaeger(folder) as first,
+        servers.start_collector(tmp_path / "collector", jaeger=first.otlp_grpc, prometheus=prometheus.otlp) as collector,
+    ):
+        handmade.send_trace(collector.otlp, "hub-restart", ["GET /pedidos/"], {"correlation_id": story})
+        wait_until("the trace in Jaeger", lambda: jaeger_search.find(first.url, story), said=collector.said)
+
+    with servers.start_jaeger(folder) as second:
+        assert [span.name for span in jaeger_search.find(second.url, story)] == ["GET /pedidos/"]
