@@ -93,6 +93,8 @@ def problems(suite: str, bare: Run, active: Run, *, control: bool) -> list[str]:
     found = [
         f"the {name} run did not finish:\n{run.output[-3000:]}" for name, run in (("bare", bare), ("active", active)) if not run.finished
     ]
+    if active.lingered and not bare.lingered and bare.outcomes == active.outcomes:
+        found.append("the active run stayed after its last test; the bare one left")
     kinds = {"django": ["SERVER"], "rq": ["PRODUCER", "CONSUMER"]}[suite]
     arrived = " ".join(active.received.get("spans", {}))
     missing = [] if control else [kind for kind in kinds if kind not in arrived]

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 INJECT = Path(__file__).parent / "inject"
 DJANGO_LABELS = ("handlers", "wsgi", "asgi", "requests_tests", "middleware", "logging_tests")
 SECONDS = {"django": 600.0, "rq": 1800.0}  # deadlines: Django's six take 5 to 12 s, RQ's 4 minutes
+EXIT_SECONDS = 30.0  # for a suite's process to leave once its last test is through
 OURS = ("OTEL_", "CHEGOU_OTEL_", "PYTHON", "DJANGO_", "PYTEST_", "RQ_", "SUITE_")
 
 
@@ -32,6 +33,7 @@ class Run:
     details: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     finished: bool = False
+    lingered: bool = False
     output: str = ""
     received: dict[str, Any] = field(default_factory=dict)
 
@@ -44,6 +46,7 @@ class Run:
             "counts": self.counts(),
             "seconds": round(self.seconds, 1),
             "finished": self.finished,
+            "lingered": self.lingered,
             "received": self.received,
         }
 
@@ -136,16 +139,26 @@ def _execute(command: list[str], where: Path, environment: dict[str, str], scrat
             command, cwd=where, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
         )
         try:
-            process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            output.write(f"\nstopped after {seconds:.0f} s\n".encode())
+            lingered = _await(process, scratch / "outcomes.jsonl", started + seconds)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # and whatever the suite left behind
             process.wait()
-    run = Run(seconds=time.monotonic() - started, output=(scratch / "output.txt").read_text(errors="replace"))
+    run = Run(seconds=time.monotonic() - started, lingered=lingered, output=(scratch / "output.txt").read_text(errors="replace"))
     _read(scratch / "outcomes.jsonl", run)
     return run
+
+
+def _await(process: subprocess.Popen[bytes], outcomes: Path, deadline: float) -> bool:
+    """Until it exits or its time is over. True when all tests were through and it stayed: multiprocessing joins children at exit for ever."""
+    through = None
+    while time.monotonic() < min(deadline, (through or deadline) + EXIT_SECONDS):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(1)
+            return False
+        if through is None and outcomes.exists() and b'{"finished"' in outcomes.read_bytes():
+            through = time.monotonic()
+    return through is not None
 
 
 def _read(file: Path, run: Run) -> None:
