@@ -10,14 +10,13 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from chegou_otel import _guard
-from chegou_otel.delivery import ledger, sockets
-from chegou_otel.delivery.frames import HANDOVER, W_DELIVERED, Kind, Reason, Signal
+from chegou_otel.delivery import handover, sockets
+from chegou_otel.delivery.frames import HANDOVER, Signal
 from chegou_otel.delivery.lanes import Lane, Outcome
 from chegou_otel.delivery.news import News
 
 if TYPE_CHECKING:
     from chegou_otel.delivery.recorder import Recorder
-    from chegou_otel.delivery.segments import Segment
 
 POLL_SECONDS: Final = 1.0
 SCAN_SECONDS: Final = 10.0
@@ -73,16 +72,6 @@ class Courier:
         self.wake()
         request.done.acquire(timeout=max(0.0, timeout))
         return request.result
-
-    def handlers(self, segment: Segment, timeout: float) -> bool:
-        """Hand over what lies in ``segment`` to the recorder's handlers, on the calling thread."""
-        if not segment.handling.acquire(timeout=timeout):
-            return False
-        try:
-            self._hand_over(segment)
-        finally:
-            segment.handling.release()
-        return True
 
     def stop(self, timeout: float = 0.2) -> None:
         self._stopping = True
@@ -188,34 +177,7 @@ class Courier:
         finally:
             recorder._lock.release()
 
-    # -- frames for handlers
-
     def _hand_over_all(self) -> None:
         for segment in self._recorder.pool.sources():
-            if segment.readers[HANDOVER].pending() and segment.handling.acquire(blocking=False):
-                try:
-                    self._hand_over(segment)
-                finally:
-                    segment.handling.release()
-
-    def _hand_over(self, segment: Segment) -> None:
-        reader = segment.readers[HANDOVER]
-        for kind, payload, mark in reader.handovers():
-            if self._handle(kind, payload):
-                segment.longs[W_DELIVERED + HANDOVER] += 1
-            else:
-                ledger.count_lost(segment.longs, HANDOVER, Reason.UNHANDLED)
-            reader.commit(mark)
-
-    def _handle(self, kind: int, payload: bytes) -> bool:
-        handler = self._recorder.handlers.get(Kind(kind))
-        if handler is None:
-            return False
-        try:
-            handler(payload)
-        except Exception as error:
-            if _guard.is_foreign(error):
-                raise
-            _guard.report(f"chegou_otel.delivery handler of {Kind(kind).name}", error)
-            return False
-        return True
+            if segment.readers[HANDOVER].pending():
+                handover.run(segment, self._recorder.handlers, 0.0)

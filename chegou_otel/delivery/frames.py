@@ -76,6 +76,7 @@ W_PID: Final = 3
 W_STARTED: Final = 4
 W_SERVICE: Final = 5
 W_POSITION: Final = 6
+W_MORE: Final = 7  # the writer has further segments of its own
 W_CURSOR: Final = 8  # one per row: everything before it is done with
 W_SENT: Final = 12  # one per row: everything before it may have reached the receiver already
 W_CREATED: Final = 16  # one per kind

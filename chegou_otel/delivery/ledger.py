@@ -64,6 +64,13 @@ def count_lost(counters: Any, row: int, reason: Reason, count: int = 1) -> None:
     counters[W_DROPPED + REASONS * row + reason] += count
 
 
+def balance(counters: Any, held: list[int]) -> None:
+    """Set what was created to what can be accounted for: what became of it, and what is held."""
+    for row, account in enumerate(snapshot([counters]).values()):
+        first = _KINDS[row][0]
+        counters[W_CREATED + first] += held[row] - account.held
+
+
 def move(source: Any, target: Any) -> None:
     """Add one set of counters to another, and empty it."""
     for word in range(W_CREATED, W_END):

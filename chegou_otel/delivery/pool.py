@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from chegou_otel.delivery import folder, ledger
-from chegou_otel.delivery.frames import FRAME_HEADER, HEADER_BYTES, W_PID, W_POSITION
+from chegou_otel.delivery.frames import FRAME_HEADER, HEADER_BYTES, W_MORE, W_PID, W_POSITION, Reason
 from chegou_otel.delivery.segments import SHIPPER, WRITER, NotOurs, Segment, in_use
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ class Pool:
         #: This process writes, and leaves shipping to others.
         self.child = False
         self._chosen = False
+        self._reason = ""
         self._retry = 0.0
 
     @property
@@ -82,7 +83,20 @@ class Pool:
         if self.child:
             # Nobody ships in here: whoever of the service finds it may.
             segment.unlock(SHIPPER)
+            if self.own:
+                self.own[0].longs[W_MORE] = 1
         self.own = (*self.own, segment)
+        return segment
+
+    def ring(self, resource: bytes) -> Segment | None:
+        """Where nothing is ever sent: one segment, from its start again when it is full."""
+        if not self.own:
+            return self.next(resource)
+        segment = self.own[0]
+        for row, reader in enumerate(segment.readers):
+            ledger.count_lost(segment.longs, row, Reason.FULL, reader.count())
+        segment.rewind()
+        segment.announce(resource)
         return segment
 
     def _take(self) -> Segment | None:
@@ -91,15 +105,20 @@ class Pool:
             return segment
         if len(self.own) + len(self.out) + len(self.idle) >= self.maximum:
             return None
+        if self.child and self.storage.kind == "memory":
+            return None  # nobody would find it
         if time.monotonic() < self._retry:
             return None
         try:
-            return self._make()
+            segment = self._make()
         except OSError as error:
             self._retry = time.monotonic() + RETRY_AFTER
-            if not self.own:
-                self.storage = Storage("none", None, error.strerror or str(error))
+            kind, path = (self.storage.kind, self.storage.path) if self.own else ("none", None)
+            self.storage = Storage(kind, path, error.strerror or str(error))
             return None
+        if segment.path is not None:
+            self.storage = Storage("disk", self.storage.path, self._reason)
+        return segment
 
     def _make(self) -> Segment:
         if not self._chosen:
@@ -113,12 +132,14 @@ class Pool:
                 raise
             segment = Segment.create(None, self.size, self.hash)
             self.storage = Storage("memory", None, f"{path}: {error.strerror or error}")
+            # Room may be made; the next segment is tried there again.
             self._chosen = error.errno not in (errno.ENOSPC, errno.EDQUOT)
             return segment
 
     def _choose(self) -> None:
         path, reason = (None, "") if self.memory else folder.choose(self.service, self.spool_dir)
         self.storage = Storage("memory" if path is None else "disk", path, reason)
+        self._reason = reason
         self._chosen = True
 
     # -- pressure
@@ -155,6 +176,7 @@ class Pool:
             current.announce(resource)
         for segment in self.idle:
             if segment.position > self.size // 4 and done(segment) and segment.lock(WRITER):
+                segment.balance()
                 segment.rewind()
                 segment.unlock(WRITER)
 
@@ -172,6 +194,7 @@ class Pool:
         for segment in self.idle:
             if segment.size - segment.position > self.size // 4:
                 self.idle = tuple(each for each in self.idle if each is not segment)
+                segment.settled = False
                 break
         else:
             made = self._take()
@@ -180,6 +203,7 @@ class Pool:
             segment = made
             segment.unlock(WRITER)
         segment.writer_elsewhere = True
+        segment.longs[W_MORE] = 0
         segment.floor = self.floor()
         self.out = (*self.out, segment)
         return segment
@@ -252,7 +276,13 @@ class Pool:
     def let_go(self, counters: Any) -> None:
         """Remove adopted segments that are shipped to the end and whose writer is gone."""
         for segment in self.adopted:
-            if segment.pending() or not segment.orphaned() or segment.pending():
+            if not segment.settled:
+                if not segment.orphaned():
+                    continue
+                segment.settle()
+                segment.balance()
+            stuck = [reader.unstick() for reader in segment.readers]
+            if any(stuck) or segment.pending():
                 continue
             self.adopted = tuple(each for each in self.adopted if each is not segment)
             ledger.move(segment.longs, counters)
@@ -265,7 +295,7 @@ class Pool:
         for segment in mine:
             segment.longs[W_POSITION] = segment.position
             segment.longs[W_PID] = 0
-            if segment.path is None or not segment.pending():
+            if segment.path is None or done(segment):
                 yield segment.longs
                 segment.remove()
             else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from typing import TYPE_CHECKING, Final
 
+from chegou_otel.delivery import ledger
 from chegou_otel.delivery.frames import (
     FRAME_HEADER,
     HEADER_BYTES,
@@ -12,32 +13,20 @@ from chegou_otel.delivery.frames import (
     W_CURSOR,
     W_SENT,
     Kind,
+    Reason,
 )
+from chegou_otel.delivery.protobuf import field
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from chegou_otel.delivery.segments import Segment
 
-_MORE: Final = 0x7F
 #: Row by kind, -1 for kinds that belong to none.
 _HEADS: Final = (int(Kind.RESOURCE), int(Kind.SCOPE))
 _ROWS: Final = [-1] * 256
 for _kind, _row in ROW_OF_KIND.items():
     _ROWS[_kind] = _row
-
-
-def varint(value: int) -> bytes:
-    out = bytearray()
-    while value > _MORE:
-        out.append(value & _MORE | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def field(tag: bytes, body: bytes) -> bytes:
-    return tag + varint(len(body)) + body
 
 
 class Mark:
@@ -112,6 +101,25 @@ class Reader:
         """Whether a frame of this row may lie ahead."""
         return self.segment.words[self.position >> 2] != 0
 
+    def count(self) -> int:
+        """How many frames of this row lie ahead."""
+        return sum(1 for _ in self._frames(Mark(self), self.segment.capacity))
+
+    def unstick(self) -> bool:
+        """Step over a frame whose checksum does not fit; only when its writer is gone. Returns whether there was one."""
+        segment, position = self.segment, self.position
+        if not self.pending() or segment.following(position) is not None:
+            return False
+        size, kind = segment.words[position >> 2], segment.words[(position >> 2) + 2] & 0xFF
+        end = position + size + 3 & -4
+        mark = Mark(self)
+        # The length may be what is wrong; then nothing behind it can be found.
+        mark.end = end if size >= FRAME_HEADER and end < segment.capacity else segment.capacity
+        if _ROWS[kind] == self.row:
+            ledger.count_drop(segment.longs, kind, Reason.CORRUPT)
+        self.commit(mark)
+        return True
+
     def fill(self, batch: Batch, max_bytes: int, max_items: int) -> bool:
         """Add what lies ahead to ``batch``; False when its bounds left something behind."""
         mark = Mark(self)
@@ -147,6 +155,12 @@ class Reader:
             yield kind, payload, mark
         if mark.end != self.position:
             self.commit(mark)
+
+    def frames(self) -> Iterator[tuple[int, Mark, int, bytes]]:
+        """What lies ahead: kind, the mark to commit, scope number, payload."""
+        mark = Mark(self)
+        for kind, number, payload in self._frames(mark, self.segment.capacity):
+            yield kind, mark, number, payload
 
     def _frames(
         self, mark: Mark, limit: int, batch: Batch | None = None, max_bytes: int = 0, max_items: int = 0

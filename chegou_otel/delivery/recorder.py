@@ -16,8 +16,8 @@ import zlib
 from typing import TYPE_CHECKING, Any, Final
 
 from chegou_otel import _guard
-from chegou_otel.delivery import ledger, segments
-from chegou_otel.delivery.frames import FRAME_HEADER, NO_SCOPE, Kind, Priority, Reason
+from chegou_otel.delivery import handover, ledger, segments
+from chegou_otel.delivery.frames import FRAME_HEADER, NO_SCOPE, W_MORE, Kind, Priority, Reason
 from chegou_otel.delivery.pool import Pool, Storage
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Recorder:
             os.fspath(spool_dir) if spool_dir else None,
             max_bytes,
             segment_bytes,
-            memory=memory or not self.endpoints,
+            memory=memory or sink is not None or not self.endpoints,
         )
         self.courier: Courier | None = None
         #: Counters of what happened while there was no segment.
@@ -192,7 +192,7 @@ class Recorder:
         if segment is None or segment.position + room + len(head) + FRAME_HEADER + 4 > segment.capacity:
             if room + len(head) + len(self._resource) + 256 > pool.room:
                 return Reason.SIZE
-            fresh = pool.next(self._resource)
+            fresh = pool.next(self._resource) if self.endpoints or self._become else pool.ring(self._resource)
             if fresh is None:
                 return Reason.FULL if pool.current is not None else Reason.STORAGE
             segment = fresh
@@ -244,6 +244,8 @@ class Recorder:
         if self.courier is not None:
             self.courier.abandon()
             self.courier = None
+        # A child of a process that leaves shipping to others does so, too, unless others could not find what it writes.
+        self._become = self._become and self.pool.storage.kind == "disk"
         self.pool.renew()
         self.loose = ledger.loose()
         self._start()
@@ -251,29 +253,34 @@ class Recorder:
     def reserve(self) -> Segment | None:
         """A segment for a child to be forked; None when there is none to be had. ``drain`` gives it back."""
         with self._lock:
-            return self.pool.reserve()
+            return None if self._closed else self.pool.reserve()
 
     def become(self, segment: Segment | str | None) -> None:
         """In the child: write to ``segment`` (or the one at that path), and leave shipping to the parent."""
-        self._become = True
         with self._lock:
-            self.pool.become(segment, self._resource)
+            self._become = True
+            self._sink = None
             self._segment = _NOTHING
+            self.pool.become(segment, self._resource)
 
     def drain(self, segment: Segment | None, timeout: float = 1.0) -> bool:
-        """In the parent, after the child is gone: run the handlers to the end; the rest is shipped as usual."""
+        """In the parent, after the child is gone: run the handlers to the end; the rest is shipped as usual.
+
+        Returns:
+            Whether the handlers saw everything. The courier goes on with what they did not.
+        """
         if segment is None:
             return True
-        if self.courier is None and self.endpoints:
-            with self._lock:
-                self._wake()
-        courier = self.courier
-        done = True if courier is None else courier.handlers(segment, timeout)
+        if self._sink is not None:
+            handover.to_sink(segment, self._sink)
+        self.start()
+        complete = handover.run(segment, self.handlers, timeout)
         with self._lock:
             self.pool.give_back(segment)
+            courier = self.courier
         if courier is not None:
-            courier.wake(scan=True)
-        return done
+            courier.wake(scan=segment.longs[W_MORE] != 0)
+        return complete
 
     # -- the rest of the contract
 
@@ -333,7 +340,7 @@ _NOTHING: Final = _Nothing()
 
 def _head(scope: Scope) -> bytes:
     """What a scope container starts with: the scope, and its schema's address."""
-    from chegou_otel.delivery.readers import field
+    from chegou_otel.delivery.protobuf import field
 
     schema = scope.schema_url.encode()
     return field(b"\x0a", scope.block) + (field(b"\x1a", schema) if schema else b"")

@@ -20,7 +20,7 @@ import time
 import zlib
 from typing import Any, Final
 
-from chegou_otel.delivery import process
+from chegou_otel.delivery import ledger, process
 from chegou_otel.delivery.frames import (
     FRAME_HEADER,
     HEADER_BYTES,
@@ -59,9 +59,8 @@ class NotOurs(Exception):  # noqa: N818 (an answer, not an error)
 
 class Segment:
     __slots__ = (
-        "created", "fd", "floor", "foreign", "handling", "identity", "limit", "longs", "memory", "path", "position", "readers", "scopes", "seed",
-        "size", "words",
-        "writer_elsewhere",
+        "created", "fd", "floor", "foreign", "handling", "identity", "limit", "longs", "memory", "path", "position", "readers",
+        "scopes", "seed", "settled", "size", "words", "writer_elsewhere",
     )  # fmt: skip
 
     def __init__(self, fd: int, path: str | None, size: int) -> None:
@@ -91,6 +90,8 @@ class Segment:
         self.writer_elsewhere = False
         #: Found in the folder: of a dead process, or of one that has no courier.
         self.foreign = False
+        #: Its writer is gone; ``position`` is its end.
+        self.settled = False
         if path is not None:
             in_use.add(path)
 
@@ -237,14 +238,19 @@ class Segment:
         words[index] = end - start
 
     def settle(self) -> None:
-        """Find the end of the last complete frame, where the next writer goes on."""
+        """The writer is gone: find the end of its last complete frame, where the next one goes on."""
         position = max(HEADER_BYTES, min(reader.position for reader in self.readers))
-        while (end := self._next(position)) is not None:
+        while (end := self.following(position)) is not None:
             position = end
         self.words[position >> 2] = 0
         self.position = self.longs[W_POSITION] = position
+        self.settled = True
 
-    def _next(self, position: int) -> int | None:
+    def balance(self) -> None:
+        """Put the books right: a writer may die between a frame and its counter, a shipper between a counter and the cursor."""
+        ledger.balance(self.longs, [reader.count() for reader in self.readers])
+
+    def following(self, position: int) -> int | None:
         """Where the frame at ``position`` ends, if there is a complete one."""
         if position >= self.capacity:
             return None

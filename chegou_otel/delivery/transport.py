@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from chegou_otel._version import __version__
+from chegou_otel.delivery.protobuf import fields
 from chegou_otel.delivery.sockets import Connection, Unsent
 
 if TYPE_CHECKING:
@@ -174,41 +175,3 @@ def partial_success(content: bytes) -> tuple[int, str]:
             elif inner == 2 and isinstance(what, bytes):  # noqa: PLR2004
                 message = what.decode("utf-8", "replace")[:500]
     return rejected, message
-
-
-def fields(data: bytes) -> list[tuple[int, int | bytes]]:
-    """The fields of a protobuf message, as far as needed here.
-
-    Raises:
-        ValueError: it is not well-formed.
-    """
-    found: list[tuple[int, int | bytes]] = []
-    position = 0
-    while position < len(data):
-        tag, position = _varint(data, position)
-        wire = tag & 7
-        if tag >> 3 == 0:
-            raise ValueError("field number 0")
-        value: int | bytes
-        if wire == 0:
-            value, position = _varint(data, position)
-        else:
-            size, position = _varint(data, position) if wire == 2 else ({1: 8, 5: 4}.get(wire, -1), position)  # noqa: PLR2004
-            if size < 0 or position + size > len(data):
-                raise ValueError("truncated, or an unknown wire type")
-            value, position = data[position : position + size], position + size
-        found.append((tag >> 3, value))
-    return found
-
-
-def _varint(data: bytes, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        if position >= len(data) or shift > 63:  # noqa: PLR2004
-            raise ValueError("truncated varint")
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:  # noqa: PLR2004
-            return value, position
-        shift += 7
