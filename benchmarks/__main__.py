@@ -8,12 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.environments import EnvironmentFailure
+from benchmarks.environments import MakeError
+from benchmarks.footprint import footprint
+from benchmarks.jobs import rq
 from benchmarks.overhead import HEAVY_REQUESTS, OURS, UPSTREAM, Plan, overhead
-from benchmarks.runs import RunFailure
+from benchmarks.runs import RunError
 from benchmarks.servers import Servers, servers
 
-BENCHMARKS: dict[str, Callable[[Servers, Plan, Callable[[str], None]], dict[str, Any]]] = {"overhead": overhead}
+BENCHMARKS: dict[str, Callable[[Servers, Plan, Callable[[str], None]], dict[str, Any]]] = {
+    "overhead": overhead,
+    "rq": rq,
+    "footprint": footprint,
+}
 
 
 def main(arguments: list[str]) -> int:
@@ -25,7 +31,7 @@ def main(arguments: list[str]) -> int:
         with servers() as running:
             for name in args.names or BENCHMARKS:
                 report[name] = BENCHMARKS[name](running, plan, _progress)
-    except (RunFailure, EnvironmentFailure) as error:
+    except (RunError, MakeError) as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 1
     _print_versions(report)

@@ -32,7 +32,7 @@ RQ_3 = "rq==3.*"
 RQ_2 = "rq==2.12.*"  # the newest that upstream's instrumentation runs on
 
 
-class EnvironmentFailure(RuntimeError):
+class MakeError(RuntimeError):
     """An environment could not be made; the message holds the installer's words."""
 
 
@@ -120,4 +120,4 @@ def _do(command: Sequence[str], *, may_fail: bool = False) -> None:
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, env={**os.environ, "VIRTUAL_ENV": ""}
     )
     if result.returncode and not may_fail:
-        raise EnvironmentFailure(f"`{' '.join(command)}` said:\n{result.stdout.strip()}")
+        raise MakeError(f"`{' '.join(command)}` said:\n{result.stdout.strip()}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks import environments
-from benchmarks.runs import Outcome, RunFailure, Variant, fill_database, run
+from benchmarks.runs import Outcome, RunError, Variant, fill_database, run
 from benchmarks.servers import Servers
 from benchmarks.stats import median, percentile, resolution, rotated
 from benchmarks.tables import table
@@ -60,13 +60,15 @@ def overhead(servers: Servers, plan: Plan, say: Callable[[str], None]) -> dict[s
     return report
 
 
-def rounds(chosen: Sequence[Variant], servers: Servers, count: int, say: Callable[[str], None], *arguments: object) -> Results:
+def rounds(
+    chosen: Sequence[Variant], servers: Servers, count: int, say: Callable[[str], None], *arguments: object, script: str = "serve.py"
+) -> Results:
     """All variants once in each round, in turn."""
     results: Results = defaultdict(list)
     for number in range(count):
         say(f"{arguments[0]}, round {number + 1} of {count}")
         for variant in rotated(chosen, number):
-            results[variant.name].append(run(variant, servers, "serve.py", *arguments))
+            results[variant.name].append(run(variant, servers, script, *arguments))
     return {variant.name: results[variant.name] for variant in chosen}
 
 
@@ -78,13 +80,12 @@ def check(results: Results, load: str) -> None:
         for kind in ("spans", "logs"):
             if outcome.arrived[f"tagged_{kind}"] != outcome.arrived[kind]:
                 missing = outcome.arrived[kind] - outcome.arrived[f"tagged_{kind}"]
-                raise RunFailure(f"{load}: {missing} of {outcome.arrived[kind]} {kind} of ours have no correlation ID")
+                raise RunError(f"{load}: {missing} of {outcome.arrived[kind]} {kind} of ours have no correlation ID")
     for ours, theirs in zip(results[OURS], results.get(UPSTREAM, []), strict=False):
         for kind in DELIVERED:
-            if ours.arrived[kind] < theirs.arrived[kind]:
-                raise RunFailure(
-                    f"{load}: ours delivered {ours.arrived[kind]} {kind}, upstream {theirs.arrived[kind]}: no comparison\n{_names(ours, theirs)}"
-                )
+            mine, other = ours.arrived[kind], theirs.arrived[kind]
+            if mine < other:
+                raise RunError(f"{load}: ours delivered {mine} {kind}, upstream {other}: no comparison\n{_names(ours, theirs)}")
 
 
 def _names(ours: Outcome, theirs: Outcome) -> str:
@@ -114,6 +115,9 @@ def compare(results: Results, key: str) -> dict[str, Any]:
     for name in (UPSTREAM, OURS):
         if name in report and UPSTREAM in report:
             report[name]["ratio"] = report[name]["over"] / report[UPSTREAM]["over"]
+    if "faults" in results[BARE][0].told:
+        for name, outcomes in results.items():
+            report[name]["faults"] = median([outcome.told["faults"] for outcome in outcomes])
     _split(results, report, key)
     return report
 
@@ -136,7 +140,7 @@ def _split(results: Results, report: dict[str, Any], key: str) -> None:
 
 def print_requests(report: dict[str, Any]) -> None:
     """The table of one load."""
-    header = ["variant", "CPU µs", "over bare", "×upstream", "request thread", "background", "spans", "logs", "series", "with ID", "bytes"]
+    header = ["variant", "CPU µs", "over bare", "x upstream", "request thread", "background", "spans", "logs", "series", "with ID", "bytes"]
     rows = []
     for name, numbers in report.items():
         if name == "resolution":

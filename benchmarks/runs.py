@@ -17,7 +17,7 @@ DEADLINE = 300
 _numbers = itertools.count(1)
 
 
-class RunFailure(RuntimeError):
+class RunError(RuntimeError):
     """A measured process failed, or delivered less than it has to; the message says what."""
 
 
@@ -50,7 +50,7 @@ def run(variant: Variant, servers: Servers, script: str, *arguments: object) -> 
     command = [str(variant.environment.python), str(WORKLOAD / script), *map(str, arguments)]
     process = subprocess.run(command, env=env, cwd=servers.folder, capture_output=True, text=True, timeout=DEADLINE, check=False)
     if process.returncode:
-        raise RunFailure(
+        raise RunError(
             f"{variant.name}: {' '.join(command)} exited {process.returncode}:\n{process.stdout[-1000:]}{process.stderr[-4000:]}"
         )
     return Outcome(json.loads(process.stdout.splitlines()[-1]), servers.arrived(name))
@@ -86,7 +86,9 @@ def _environ(variant: Variant, servers: Servers, name: str) -> dict[str, str]:
 
 
 def fill_database(variant: Variant, servers: Servers) -> None:
-    """Create the application's tables, once."""
+    """Create the application's tables, unless another benchmark did."""
+    if (servers.folder / "shop.sqlite3").exists():
+        return
     env = {**_inherited(), **_environ(variant, servers, "fill")}
     source = "import django; django.setup(); import models; models.fill()"
     subprocess.run([str(variant.environment.python), "-c", source], env=env, cwd=servers.folder, check=True)

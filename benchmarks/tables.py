@@ -19,7 +19,7 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 def _cell(value: object) -> str:
     if value is None:
-        return "–"
+        return "-"
     if isinstance(value, float):
         return f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}" if abs(value) < 100 else f"{value:.0f}"
     return str(value)

@@ -11,6 +11,9 @@ class Customer(models.Model):
     class Meta:
         app_label = "shop"
 
+    def __str__(self) -> str:
+        return self.name
+
 
 class Order(models.Model):
     """What is ordered."""
@@ -20,6 +23,9 @@ class Order(models.Model):
 
     class Meta:
         app_label = "shop"
+
+    def __str__(self) -> str:
+        return f"{self.pk} ({self.state})"
 
 
 def fill() -> None:

@@ -6,14 +6,12 @@ what is measured is the application and its telemetry.
 
 import io
 import json
-import os
-import resource
 import sys
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
+import usage
 import variants
 
 WARM_UP = 200
@@ -54,20 +52,14 @@ class Caller:
         }  # fmt: skip
 
 
-def process_cpu() -> float:
-    """Seconds of CPU of all threads, user and system."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
-
-
 def measure(call: Caller, requests: int) -> dict[str, Any]:
     """CPU of a fixed number of requests, one after the other, with what it takes to send their telemetry."""
-    cpu, thread = process_cpu(), time.thread_time()
+    cpu, thread = usage.cpu(), time.thread_time()
     for number in range(requests):
         call(number)
     in_thread = time.thread_time() - thread
     variants.flush()
-    total = process_cpu() - cpu
+    total = usage.cpu() - cpu
     return {"cpu_us": total / requests * 1e6, "thread_us": in_thread / requests * 1e6}
 
 
@@ -85,28 +77,28 @@ def paced(call: Caller, requests: int, interval: float) -> dict[str, Any]:
     return {"latencies_ms": waits}
 
 
-def memory() -> dict[str, Any]:
-    """Resident memory and threads."""
-    with open("/proc/self/statm", encoding="ascii") as file:
-        pages = int(file.read().split()[1])
-    return {"rss_mib": pages * os.sysconf("SC_PAGE_SIZE") / 2**20, "threads": threading.active_count()}
-
-
 def main(load: str, requests: int, interval_ms: float = 0.0) -> None:
     """Warm up, flush, measure, tell."""
     variants.start()
-    started = memory()
+    started = usage.memory()
     from django.core.handlers.wsgi import WSGIHandler
 
-    call = Caller(WSGIHandler(), PATHS["light" if load == "light" else "heavy"])
+    application = WSGIHandler()
+    startup = usage.cpu()
+    call = Caller(application, PATHS["light" if load == "light" else "heavy"])
     for number in range(WARM_UP):
         call(number)
     variants.flush()
     result = paced(call, requests, interval_ms / 1000) if load == "paced" else measure(call, requests)
-    telemetry = any(name.partition(".")[0] in ("opentelemetry", "chegou_otel") for name in sys.modules)
-    if telemetry == (variants.VARIANT == "bare"):
-        raise SystemExit(f"{variants.VARIANT}: telemetry loaded is {telemetry}")
-    told = {"served": requests + WARM_UP, "times": variants.times, "started": started, "ended": memory(), **result}
+    variants.check()
+    told = {
+        "served": requests + WARM_UP,
+        "times": variants.times,
+        "startup": startup,
+        "started": started,
+        "ended": usage.memory(),
+        **result,
+    }
     print(json.dumps(told))
 
 

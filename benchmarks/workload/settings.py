@@ -2,7 +2,7 @@
 
 import os
 
-SECRET_KEY = "benchmarks only"  # noqa: S105
+SECRET_KEY = "benchmarks only"
 ALLOWED_HOSTS = ["*"]
 ROOT_URLCONF = "shop"
 INSTALLED_APPS = ["django.contrib.contenttypes", "shop.App"]

@@ -1,6 +1,7 @@
 """What is switched on in a measured process: nothing, upstream OpenTelemetry, or chegou-otel."""
 
 import os
+import sys
 import time
 from typing import Any
 
@@ -40,6 +41,13 @@ def flush() -> None:
     for provider in _providers:
         if not provider.force_flush(FLUSH_MS):
             raise SystemExit(f"flush of {provider} did not succeed")
+
+
+def check() -> None:
+    """Bare has no telemetry, and the others have."""
+    loaded = any(name.partition(".")[0] in ("opentelemetry", "chegou_otel") for name in sys.modules)
+    if loaded == (VARIANT == "bare"):
+        raise SystemExit(f"{VARIANT}: telemetry loaded is {loaded}")
 
 
 def _clocks() -> tuple[float, float]:
