@@ -202,6 +202,11 @@ def _replay(runtime: Runtime, payload: bytes) -> None:
         runtime.meter_provider.replay(*told)
 
 
+def arguments() -> dict[str, Any]:
+    """What ``setup()`` was called with; a spawned work-horse calls it with the same."""
+    return {} if _current is None else dict(_current.arguments)
+
+
 def collect_metrics() -> None:
     """Append the current state of every instrument as frames."""
     if _current is not None:

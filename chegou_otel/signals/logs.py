@@ -47,6 +47,7 @@ _FIXED64: Final = struct.Struct("<Q").pack
 #: (lowest level, OTLP severity number), highest first.
 _SEVERITIES: Final = ((50, 21), (40, 17), (30, 13), (20, 9), (10, 5), (0, 1))
 _MAX_CACHED: Final = 4_096
+_NONE: Final[frozenset[str]] = frozenset()
 
 
 class Uid:
@@ -99,6 +100,8 @@ class LogBridge:
         self.uid = Uid()
         #: Logger name → ``(record, body) -> body``: where a library's own message says more than may leave (RQ's call strings).
         self.rewrite: dict[str, Callable[[logging.LogRecord, str], str]] = {}
+        #: Logger name → keys of ``extra`` that never leave.
+        self.hidden: dict[str, frozenset[str]] = {}
         self._levels: dict[tuple[int, str], tuple[bytes, Priority]] = {}
         self._places: dict[tuple[str, int, str], bytes] = {}
 
@@ -127,7 +130,7 @@ class LogBridge:
         if record.exc_info:
             parts += self._exception(record.exc_info[1])
         if len(record.__dict__) > len(_STANDARD) - 2 + len(STAMPED):
-            parts += self._extra(record.__dict__)
+            parts += self._extra(record.name, record.__dict__)
         body = b"".join(parts)
         self.append(Kind.LOG, otlp.Scope.of(record.name), b"\x12" + otlp.varint(len(body)) + body, rank)
 
@@ -172,8 +175,9 @@ class LogBridge:
     def _exception(self, error: BaseException | None) -> list[bytes]:
         return [] if error is None else self.encoder.attributes(otlp.LOG, describe(error, self.encoder))
 
-    def _extra(self, fields: Mapping[str, object]) -> list[bytes]:
-        extra = {key: value for key, value in fields.items() if key not in _KNOWN and is_telling(value)}
+    def _extra(self, name: str, fields: Mapping[str, object]) -> list[bytes]:
+        hidden = self.hidden.get(name, _NONE)
+        extra = {key: value for key, value in fields.items() if key not in _KNOWN and key not in hidden and is_telling(value)}
         return self.encoder.attributes(otlp.LOG, extra)
 
 

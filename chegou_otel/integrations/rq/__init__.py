@@ -1,0 +1,41 @@
+"""RQ: one story from the enqueue to the last attempt, whatever becomes of the work-horse.
+
+``carrier`` is what travels with a job, ``enqueue`` makes producer spans, ``execution`` consumer spans, ``workhorse`` hands over what
+a work-horse records and tells its end when it cannot, ``late`` serves a ``setup()`` that first runs inside a work-horse, ``logs``
+keeps call arguments out of RQ's own log lines.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+from chegou_otel import _guard
+from chegou_otel.integrations.rq import carrier, enqueue, execution, late, logs, workhorse
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from chegou_otel._runtime import Runtime
+
+
+def install(runtime: Runtime) -> None:
+    executions = execution.Executions(runtime)
+    logs.install(runtime)
+    runtime.when_imported("rq.timeouts", _let_timeouts_through)
+    runtime.when_imported("rq.exceptions", _let_stops_through)
+    runtime.when_imported("rq.job", functools.partial(carrier.patch, runtime))
+    runtime.when_imported("rq.job", functools.partial(executions.patch_job))
+    runtime.when_imported("rq.queue", functools.partial(enqueue.patch, runtime))
+    runtime.when_imported("rq.worker.base", executions.patch_worker)
+    runtime.when_imported("rq.worker.worker_classes", functools.partial(workhorse.patch, runtime, executions))
+    late.install(runtime, executions)
+
+
+def _let_timeouts_through(module: ModuleType) -> None:
+    """Raised by RQ's signal handlers in whatever frame runs, ours included; they are RQ's to catch."""
+    _guard.let_through(module.BaseTimeoutException)
+
+
+def _let_stops_through(module: ModuleType) -> None:
+    _guard.let_through(module.StopRequested, module.ShutDownImminentException)

@@ -1,0 +1,162 @@
+"""The work-horse hands over, and its parent tells what it could not.
+
+The parent reserves a segment before the fork; the child writes there, opens no connection and starts no thread. When the child is gone
+the parent drains the segment: measurements are added up here, spans and logs are shipped from here.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import TYPE_CHECKING, Any
+
+from chegou_otel._guard import guarded
+from chegou_otel.integrations.rq import spawn
+from chegou_otel.integrations.rq.execution import Execution, Executions, _make_loud
+from chegou_otel.integrations.rq.teller import Listener, Teller
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+    from chegou_otel._runtime import Runtime
+
+_DRAIN_SECONDS = 1.0
+
+
+def patch(runtime: Runtime, executions: Executions, module: ModuleType) -> None:
+    horses = Horses(runtime, executions)
+    if spawn.is_spawned():
+        horses.hand_over(spawn.segment_path())
+    runtime.wrap(module.Worker, "fork_work_horse", horses.make_fork)
+    runtime.wrap(module.SpawnWorker, "fork_work_horse", horses.make_spawn)
+    runtime.wrap(module.Worker, "wait_for_horse", horses.make_wait)
+    runtime.wrap(module.Worker, "monitor_work_horse", horses.make_monitor)
+    runtime.wrap(module.Worker, "main_work_horse", horses.make_main)
+    if "execute_stopped_callback" in vars(module):
+        runtime.wrap(module, "execute_stopped_callback", functools.partial(_make_loud, runtime))
+
+
+class Horses:
+    """One per worker process: one work-horse at a time."""
+
+    def __init__(self, runtime: Runtime, executions: Executions) -> None:
+        self.runtime = runtime
+        self.executions = executions
+        self.listener = Listener(runtime, executions)
+        self.segment: Any = None
+        self.exit: tuple[Any, Any] = (None, None)
+
+    # -- in the parent, before
+
+    @guarded
+    def reserve(self, worker: Any) -> None:
+        self.segment = self.runtime.recorder.reserve()
+        self.listener.monitored = getattr(getattr(worker, "execution", None), "id", None)
+        self.exit = (None, None)
+
+    def make_fork(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def fork_work_horse(worker: Any, *args: Any, **kwargs: Any) -> Any:
+            if self.runtime.armed:
+                self.reserve(worker)
+            return original(worker, *args, **kwargs)
+
+        return fork_work_horse
+
+    def make_spawn(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def fork_work_horse(worker: Any, *args: Any, **kwargs: Any) -> Any:
+            if not self.runtime.armed:
+                return original(worker, *args, **kwargs)
+            self.reserve(worker)
+            with spawn.bootstrapped(getattr(self.segment, "path", None)):
+                return original(worker, *args, **kwargs)
+
+        return fork_work_horse
+
+    # -- in the child
+
+    def make_main(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def main_work_horse(worker: Any, *args: Any, **kwargs: Any) -> Any:
+            if self.runtime.armed and not spawn.is_spawned():
+                self.hand_over(self.segment)
+            return original(worker, *args, **kwargs)
+
+        return main_work_horse
+
+    @guarded
+    def hand_over(self, segment: Any) -> None:
+        """This process is a work-horse: whatever it records goes to ``segment``, measurements cross to the parent."""
+        runtime = self.runtime
+        runtime.recorder.become(segment)
+        runtime.metrics.cross_to_parent()
+        if runtime.meter_provider is not None:
+            runtime.meter_provider.cross_to_parent()
+        self.executions.teller = Teller(runtime)
+
+    # -- in the parent, after
+
+    def make_wait(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def wait_for_horse(worker: Any) -> Any:
+            found = original(worker)
+            if isinstance(found, tuple) and len(found) == 3 and found[0] is not None:  # noqa: PLR2004 - pid, status, rusage
+                self.exit = (found[1], found[2])
+            return found
+
+        return wait_for_horse
+
+    def make_monitor(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def monitor_work_horse(worker: Any, job: Any, queue: Any, *args: Any, **kwargs: Any) -> Any:
+            stopped_before = self.runtime.armed and worker._stopped_job_id == job.id
+            execution = getattr(worker, "execution", None)
+            try:
+                return original(worker, job, queue, *args, **kwargs)
+            finally:
+                if self.runtime.armed:
+                    self.after(worker, job, queue, execution, stopped=stopped_before)
+
+        return monitor_work_horse
+
+    @guarded
+    def after(self, worker: Any, job: Any, queue: Any, execution: Any, *, stopped: bool) -> None:
+        """The work-horse is gone: drain its segment, and tell its span if it could not."""
+        segment, self.segment = self.segment, None
+        if segment is not None:
+            self.runtime.recorder.drain(segment, _DRAIN_SECONDS)
+        execution_id = getattr(execution, "id", None) or self.listener.monitored
+        known = self.listener.settle(execution_id) if execution_id else None
+        if known is None:
+            return
+        status, usage = self.exit
+        outcome, more = _ending(status, usage, stopped=stopped or str(getattr(job._status, "value", job._status)) == "stopped")
+        if known:
+            self.listener.tell(known, outcome, more)
+        else:
+            self._tell_unknown(worker, job, queue, outcome, more)
+
+    def _tell_unknown(self, worker: Any, job: Any, queue: Any, outcome: str, more: dict[str, Any]) -> None:
+        """It died before its first frame: the parent has the job in hand and begins the span itself."""
+        execution: Execution | None = self.executions.begin(worker, job, queue)
+        if execution is not None:
+            execution.span.set_attributes(more)
+            execution.end(outcome)
+
+
+def _ending(status: int | None, usage: Any, *, stopped: bool) -> tuple[str, dict[str, Any]]:
+    """How a work-horse that told nothing ended, and what the kernel knows of it."""
+    more: dict[str, Any] = {}
+    if usage is not None:
+        more["rq.job.cpu_time"] = usage.ru_utime + usage.ru_stime
+        more["rq.job.peak_memory"] = usage.ru_maxrss * 1024  # bytes; includes pages inherited from the parent
+    killed = status is not None and os.WIFSIGNALED(status)
+    if killed and status is not None:
+        more["rq.job.exit_signal"] = os.WTERMSIG(status)
+    elif status is not None:
+        more["rq.job.exit_code"] = os.waitstatus_to_exitcode(status)
+    return ("stopped" if stopped else "killed" if killed else "vanished"), more
+
+
