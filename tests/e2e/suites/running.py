@@ -120,9 +120,8 @@ def _activation(endpoint: str, scratch: Path) -> dict[str, str]:
     """As a user has it; `always`, because a test runner is where the package stays quiet by itself."""
     import chegou_otel
 
-    beside = scratch / "importable"  # the package alone: the checkout's `tests` would hide RQ's
-    beside.mkdir()
-    (beside / "chegou_otel").symlink_to(Path(next(iter(chegou_otel.__path__))).resolve())
+    beside = scratch / "importable"  # the package alone, as it is now: the checkout's `tests` would hide RQ's, and edits would mix versions
+    shutil.copytree(next(iter(chegou_otel.__path__)), beside / "chegou_otel", ignore=shutil.ignore_patterns("__pycache__"))
     return {
         "PYTHONPATH": os.pathsep.join([str(INJECT), str(beside)]),
         "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
