@@ -97,6 +97,8 @@ class LogBridge:
         self.encoder = encoder
         #: False: records are stamped with their IDs and go no further (telemetry is off).
         self.recording = True
+        #: Says that the record at hand was told already (it came over from loguru).
+        self.muted: Callable[[], bool] | None = None
         self.uid = Uid()
         #: Logger name → ``(record, body) -> body``: where a library's own message says more than may leave (RQ's call strings).
         self.rewrite: dict[str, Callable[[logging.LogRecord, str], str]] = {}
@@ -108,7 +110,7 @@ class LogBridge:
     @guarded
     def handle(self, record: logging.LogRecord) -> None:
         """Stamp the record with its IDs (formatters read them) and append it as a frame."""
-        if record.name.startswith(EXCLUDED):
+        if record.name.startswith(EXCLUDED) or (self.muted is not None and self.muted()):
             return
         ctx = context_api.get_current()
         span, correlation = ctx.get(_SPAN_KEY), ctx.get(_correlation.KEY)

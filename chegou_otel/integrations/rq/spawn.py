@@ -10,11 +10,21 @@ import functools
 import os
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+#: Whatever goes wrong in it stays in it: the job runs all the same.
+_LINE: Final = """
+try:
+    import sys
+    sys.path += [entry for entry in {path!r} if entry not in sys.path]
+    from chegou_otel.integrations.rq.spawn import begin
+    begin({arguments!r}, {segment!r})
+except Exception as error:
+    print(f"chegou_otel: this work-horse runs without telemetry: {{error!r}}", file=sys.stderr)
+"""
 _spawned = False
 _path: str | None = None
 
@@ -35,7 +45,7 @@ def bootstrapped(segment_path: str | None) -> Iterator[None]:
     from chegou_otel import _setup
 
     arguments = _setup.arguments()
-    line = f"from chegou_otel.integrations.rq.spawn import begin; begin({arguments!r}, {segment_path!r}, {sys.path!r})\n"
+    line = _LINE.format(path=sys.path, arguments=arguments, segment=segment_path)
     with _prefixed(os, "posix_spawn", 1, line), _prefixed(os, "spawnv", 2, line):
         yield
 
@@ -59,12 +69,11 @@ def _prefixed(owner: Any, name: str, position: int, line: str) -> Iterator[None]
         setattr(owner, name, original)
 
 
-def begin(arguments: dict[str, Any], segment: str | None, path: list[str]) -> None:
+def begin(arguments: dict[str, Any], segment: str | None) -> None:
     """In the spawned work-horse: ``setup()`` with the parent's arguments, writing to the segment that it reserved."""
     global _spawned, _path
     from chegou_otel import _guard, _setup
 
-    sys.path[:] = path
     _spawned, _path = True, segment
 
     @_guard.guarded
