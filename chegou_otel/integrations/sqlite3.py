@@ -45,13 +45,13 @@ def _patch(runtime: Runtime, module: ModuleType) -> None:
 
     def make(original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
-        def connect(database_name: Any, *args: Any, **kwargs: Any) -> Any:
+        def connect(database: Any, *args: Any, **kwargs: Any) -> Any:
             if not runtime.armed or len(args) > 4:  # noqa: PLR2004 - a factory by position, the fifth after the name
-                return original(database_name, *args, **kwargs)
+                return original(database, *args, **kwargs)
             factory = kwargs.pop("factory", module.Connection)
-            connection = original(database_name, *args, factory=traced_connection(factory) if isinstance(factory, type) else factory, **kwargs)
+            connection = original(database, *args, factory=traced_connection(factory) if isinstance(factory, type) else factory, **kwargs)
             if isinstance(connection, module.Connection) and hasattr(connection, "__dict__"):
-                connection.__dict__["_chegou_target"] = Target(_name(database_name))
+                connection.__dict__["_chegou_target"] = Target(_name(database))
             return connection
 
         return connect
