@@ -96,7 +96,7 @@ class Outbound:
             attributes["http.request.method_original"] = method
         span = self._tracer.begin(static, attributes, context=ctx)
         token = attach(Context({**ctx, _SPAN_KEY: getattr(span, "inner", span), _BUSY: True})) if current else None
-        return Request(self, span, token, self._runtime.propagation.outbound(span, host), key)
+        return Request(self, span, token, self._runtime.propagation.outbound(span, host, port), key)
 
     def _static(self, key: tuple[str, str, int | None], **more: Any) -> Static:
         method, host, port = key

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 EXCLUDED: Final = ("chegou_otel", "opentelemetry")
 
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+#: How many fields a record has before anybody adds one.
+_BARE: Final = len(vars(logging.makeLogRecord({})))
 #: Keys the bridge itself puts on a record, for formatters.
 STAMPED: Final = ("correlation_id", "trace_id", "span_id")
 _KNOWN: Final = _STANDARD | set(STAMPED)
@@ -131,7 +133,7 @@ class LogBridge:
             parts.append(correlation.log_block or correlation_block(correlation))  # type: ignore[attr-defined]
         if record.exc_info:
             parts += self._exception(record.exc_info[1])
-        if len(record.__dict__) > len(_STANDARD) - 2 + len(STAMPED):
+        if len(record.__dict__) > _BARE + (correlation is not None) + (2 if ids else 0):
             parts += self._extra(record.name, record.__dict__)
         body = b"".join(parts)
         self.append(Kind.LOG, otlp.Scope.of(record.name), b"\x12" + otlp.varint(len(body)) + body, rank)

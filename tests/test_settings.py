@@ -1,0 +1,98 @@
+"""Settings: arguments, environment, defaults, and what is said about mistakes."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from chegou_otel import _environment, _settings
+from chegou_otel._settings import Options, Settings, load
+
+
+def test_an_argument_stands_above_the_environment_and_that_above_the_default():
+    settings, warnings = load({"service_name": "argued"}, {"OTEL_SERVICE_NAME": "told", "CHEGOU_OTEL_ENVIRONMENT": "production"})
+
+    assert (settings.service_name, settings.environment, settings.traces, warnings) == ("argued", "production", True, [])
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "name", "value"),
+    [
+        ("CHEGOU_OTEL_TRACES", "off", "traces", False),
+        ("CHEGOU_OTEL_PROPAGATE_TO", "a.example, *.internal,", "propagate_to", ("a.example", "*.internal")),
+        ("CHEGOU_OTEL_EXIT_TIMEOUT", "1.5", "exit_timeout", 1.5),
+        ("CHEGOU_OTEL_SPOOL_MAX_BYTES", "1024", "spool_max_bytes", 1024),
+        ("CHEGOU_OTEL_DJANGO", "upstream", "django", "upstream"),
+        ("CHEGOU_OTEL_RESPONSE_HEADER", "", "response_header", ""),
+    ],
+)
+def test_environment_values_are_read_by_type(variable, text, name, value):
+    settings, warnings = load({}, {variable: text})
+
+    assert (getattr(settings, name), warnings) == (value, [])
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [("CHEGOU_OTEL_TRACES", "perhaps"), ("CHEGOU_OTEL_EXIT_TIMEOUT", "soon"), ("CHEGOU_OTEL_DJANGO", "theirs"), ("CHEGOU_OTEL_EXIT_TIMEOUT", "-1")],
+)
+def test_a_wrong_environment_value_warns_and_falls_back(variable, text):
+    settings, warnings = load({}, {variable: text})
+
+    assert settings == Settings()
+    assert len(warnings) == 1
+    assert variable in warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "said"),
+    [
+        ({"servce_name": "x"}, TypeError, "did you mean 'service_name'"),
+        ({"nonsense": 1}, TypeError, "the settings are service_name"),
+        ({"traces": "yes"}, TypeError, "traces takes bool, not 'yes'"),
+        ({"propagate_to": "one.example"}, TypeError, "propagate_to takes a list of str"),
+        ({"propagate_to": [1]}, TypeError, "propagate_to takes a list of str"),
+        ({"django": "theirs"}, ValueError, "'own' | 'upstream' | 'off'"),
+        ({"exit_timeout": -1}, ValueError, "not negative"),
+        ({"exit_timeout": True}, TypeError, "exit_timeout takes float"),
+    ],
+)
+def test_a_wrong_argument_raises_and_says_what_is_right(arguments, error, said):
+    with pytest.raises(error) as raised:
+        load(arguments, {})
+
+    assert said in str(raised.value).replace("a list of strings", "a list of str")
+
+
+def test_setup_s_signature_and_the_settings_are_the_same_list():
+    assert set(Options.__annotations__) == {setting.name for setting in dataclasses.fields(Settings)} - {"service_name"}
+
+
+def test_every_setting_has_a_variable_and_a_help_text():
+    for setting in dataclasses.fields(Settings):
+        assert setting.metadata["env"], setting.name
+        assert len(setting.metadata["help"]) > 10, setting.name
+    assert len({setting.metadata["env"] for setting in dataclasses.fields(Settings)}) == len(dataclasses.fields(Settings))
+    assert set(_settings.shapes()) == {setting.name for setting in dataclasses.fields(Settings)}
+
+
+def test_a_variable_that_is_set_and_not_honoured_is_named_with_the_reason():
+    found = _environment.warnings({"OTEL_BSP_MAX_QUEUE_SIZE": "5", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc", "OTEL_SERVICE_NAME": "fine"})
+
+    assert len(found) == 2
+    assert any("OTEL_BSP_MAX_QUEUE_SIZE='5' is not honoured: there is no batch processor" in line for line in found)
+    assert any("OTEL_EXPORTER_OTLP_PROTOCOL='grpc' is not honoured yet" in line for line in found)
+
+
+def test_a_variable_that_asks_for_what_is_done_anyway_is_no_warning():
+    assert _environment.warnings({"OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf", "OTEL_SEMCONV_STABILITY_OPT_IN": "http,database"}) == []
+
+
+def test_the_sdk_s_own_variables_are_all_in_the_table():
+    """A variable that the SDK knows and we do not mention would be silence."""
+    from opentelemetry.sdk import environment_variables as known
+
+    names = {value for key, value in vars(known).items() if key.startswith("OTEL_") and isinstance(value, str)}
+    forgotten = {name for name in names if not name.startswith("OTEL_PYTHON_")} - set(_environment.VARIABLES)
+    assert forgotten == set()
