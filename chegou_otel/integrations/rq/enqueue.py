@@ -35,17 +35,22 @@ _WAYS_IN: Final = {"enqueue_job": "parent", "_enqueue_job": "parent", "schedule_
 class Taking:
     """A job being taken by a queue."""
 
-    __slots__ = ("span", "token")
+    __slots__ = ("job", "span", "token")
 
-    def __init__(self, span: Any, token: Token[Context]) -> None:
+    def __init__(self, job: Any, span: Any, token: Token[Context]) -> None:
+        self.job = job
         self.span = span
         self.token = token
 
     @guarded
     def end(self, error: BaseException | None) -> None:
         reset(self.token)
+        # Reading ``job.id`` makes one, and RQ tells by its absence that the user chose none; by now RQ has read it.
+        if self.job._id:
+            self.span.set_attribute("messaging.message.id", self.job._id)
         if error is not None:
             self.span.fail(error)
+            vars(self.job).pop(carrier.ATTRIBUTE, None)  # not taken: the next attempt to enqueue it is the first
         self.span.end()
 
 
@@ -69,10 +74,10 @@ class Producer:
             ctx = Context({**ctx, _correlation.KEY: known})
         function = function_of(job)
         static = self._statics.get((queue.name, function)) or self._static(queue.name, function)
-        span = self._tracer.begin(static, {"messaging.message.id": job.id}, context=ctx)
+        span = self._tracer.begin(static, None, context=ctx)
         carrier.attach(job, carried(span, known, job, shape))
         self._sent.series((("messaging.system", "rq"), ("messaging.destination.name", queue.name))).add(1)
-        return Taking(span, attach(Context({**ctx, _SPAN_KEY: getattr(span, "inner", span), QUIET: True})))
+        return Taking(job, span, attach(Context({**ctx, _SPAN_KEY: getattr(span, "inner", span), QUIET: True})))
 
     def _static(self, queue: str, function: str) -> Static:
         static = Static(f"send {queue}", _PRODUCER, {**system(queue, function), "messaging.operation.type": "send", "messaging.operation.name": "send"})
