@@ -67,7 +67,11 @@ def run(args: argparse.Namespace) -> int:
         return UNREACHABLE
     story, refusals = _wait(sources, args.id, args.wait)
     if story is not None:
-        _print(story, as_json=args.json)
+        try:
+            _print(story, as_json=args.json)
+            sys.stdout.flush()
+        except BrokenPipeError:  # `… | head` has read enough; what is left must not complain at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FOUND
     if len(refusals) == len(sources):
         print("\n".join(["chegou-otel find: nobody to ask:", *(f"  {each}" for each in refusals), _WHOM_TO_ASK]), file=sys.stderr)

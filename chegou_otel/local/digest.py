@@ -23,7 +23,7 @@ LARGEST: Final = (1 << 63) - 1  # SQLite's integers are signed, OTLP's times are
 ENTRY_KINDS: Final = (2, 5)  # SERVER, CONSUMER: where work begins
 ERROR: Final = 2
 
-ROUTE: Final = ("http.route", "messaging.destination.name")
+ROUTE: Final = ("http.route", "rq.job.function", "messaging.destination.name")
 CODE: Final = ("http.response.status_code", "rq.job.status")
 PROMOTED: Final = frozenset({CORRELATION, JOB, *ROUTE, *CODE})
 UID: Final = "log.record.uid"
@@ -87,6 +87,10 @@ def _promoted(message: Any) -> dict[str, str]:
     return {each.key: _text(each.value) for each in message.attributes if each.key in PROMOTED}
 
 
+def _first(said: dict[str, str], keys: tuple[str, ...]) -> str:
+    return next((said[key] for key in keys if said.get(key)), "")
+
+
 def _text(value: Any) -> str:
     return value.string_value or str(otlp.plain(value))
 
@@ -109,8 +113,8 @@ def _span_row(span: Any, service: str) -> SpanRow:
         service=service,
         name=span.name,
         kind=span.kind,
-        route=said.get(ROUTE[0]) or said.get(ROUTE[1], ""),
-        code=said.get(CODE[0]) or said.get(CODE[1], ""),
+        route=_first(said, ROUTE),
+        code=_first(said, CODE),
         correlation=said.get(CORRELATION, ""),
         job=said.get(JOB, ""),
         start=start,

@@ -134,11 +134,14 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
 class _Handler(stdlib.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = f"chegou-otel/{__version__}"
-    sys_version = ""
     timeout = IDLE_SECONDS
     disable_nagle_algorithm = True
     wbufsize = -1  # head and body leave together
     server: Server
+
+    def version_string(self) -> str:
+        """What the Server header says: nothing of Python."""
+        return self.server_version
 
     def do_GET(self) -> None:
         self._handle(lambda: b"")

@@ -12,7 +12,7 @@ from chegou_otel.local.records import JOB, Log, Records, Span
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-ALIKE: Final = 3  # so many similar statements in a row become one line
+ALIKE: Final = 3  # so many similar statements, one after the other, become one line
 
 
 class Source(Protocol):
@@ -24,11 +24,10 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A line of the waterfall: a span, or a run of similar ones (`spans` has more than one), with its logs."""
+    """A line of the waterfall: a span, or a run of similar ones (then `spans` has more than one)."""
 
     spans: tuple[Span, ...]
     depth: int
-    logs: tuple[Log, ...]
 
     @property
     def span(self) -> Span:
@@ -52,31 +51,50 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Lane:
-    """What one request, one run of a job, or one other root did. A lane of logs without spans has no rows."""
+class Line:
+    """A log record in the waterfall."""
 
-    rows: tuple[Row, ...]
-    logs: tuple[Log, ...] = ()  # of no span that is known
+    log: Log
+    depth: int
+
+    @property
+    def start(self) -> int:
+        """When it was written."""
+        return self.log.time
+
+    @property
+    def end(self) -> int:
+        """The same moment."""
+        return self.log.time
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """What one request, one run of a job, or one other root did; or the logs that belong to no span that is known."""
+
+    lines: tuple[Row | Line, ...]
 
     @property
     def root(self) -> Span | None:
         """What it is about."""
-        return self.rows[0].span if self.rows else None
+        first = self.lines[0]
+        return first.span if isinstance(first, Row) else None
+
+    @property
+    def first(self) -> Span | Log:
+        """Its first record: it knows the service and the trace."""
+        first = self.lines[0]
+        return first.span if isinstance(first, Row) else first.log
 
     @property
     def start(self) -> int:
         """When it began."""
-        return min([row.start for row in self.rows] + [log.time for log in self.logs])
+        return min(line.start for line in self.lines)
 
     @property
     def end(self) -> int:
         """When it ended."""
-        return max([row.end for row in self.rows] + [log.time for log in self.logs])
-
-    @property
-    def service(self) -> str:
-        """Who did it."""
-        return self.root.service if self.root else self.logs[0].service
+        return max(line.end for line in self.lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,65 +198,83 @@ def tell(records: Records, identifier: str, correlation: str) -> Story:
 # --- lanes ----------------------------------------------------------------------------------------------------------------------------
 
 
+Key = tuple[str, str]
+
+
+def _key(span: Span) -> Key:
+    return span.trace_id, span.span_id
+
+
+@dataclass
+class _Family:
+    """Who is below whom."""
+
+    children: dict[Key, list[Span]]
+    logs: dict[Key, list[Log]]
+
+    def plain(self, span: Span) -> bool:
+        """A healthy statement with nothing below it: it may stand for its likes."""
+        key = _key(span)
+        return bool(span.get("db.query.text")) and not (span.failed or key in self.children or key in self.logs)
+
+    def below(self, span: Span) -> list[tuple[Span, ...] | Log]:
+        """Children and logs, in order of time."""
+        both: list[tuple[Span, ...] | Log] = [*self._runs(self.children.get(_key(span), ())), *self.logs.get(_key(span), ())]
+        return sorted(both, key=lambda each: each.time if isinstance(each, Log) else each[0].start)
+
+    def _runs(self, siblings: Iterable[Span]) -> Iterator[tuple[Span, ...]]:
+        """Neighbours with the same statement as one, when there are several."""
+        groups: list[list[Span]] = []
+        for span in siblings:
+            before = groups[-1][-1] if groups else None
+            if before and self.plain(before) and self.plain(span) and _alike(before, span):
+                groups[-1].append(span)
+            else:
+                groups.append([span])
+        for group in groups:
+            yield from [tuple(group)] if len(group) >= ALIKE else [(span,) for span in group]
+
+
+def _alike(one: Span, other: Span) -> bool:
+    return (one.name, one.get("db.query.text")) == (other.name, other.get("db.query.text"))
+
+
 def _lanes(records: Records) -> list[Lane]:
     """A lane begins at a root, at every server span and at every run of a job."""
-    known = {(span.trace_id, span.span_id): span for span in records.spans}
-    children: dict[tuple[str, str], list[Span]] = {}
+    known = {_key(span) for span in records.spans}
+    family = _Family({}, {})
     roots: list[Span] = []
     for span in sorted(records.spans, key=lambda span: (span.start, -span.end)):
         parent = (span.trace_id, span.parent_id)
         if parent not in known or span.kind in ("SERVER", "CONSUMER"):
             roots.append(span)
         else:
-            children.setdefault(parent, []).append(span)
-    logs: dict[tuple[str, str], list[Log]] = {}
+            family.children.setdefault(parent, []).append(span)
+    loose: dict[str, list[Line]] = {}
     for log in sorted(records.logs, key=lambda log: log.time):
-        key = (log.trace_id, log.span_id)
-        logs.setdefault(key if key in known else (log.trace_id, ""), []).append(log)
-    lanes = [Lane(tuple(_rows([root], children, logs, 0, set()))) for root in roots]
-    lanes += [Lane((), tuple(loose)) for (_, span_id), loose in logs.items() if not span_id]
+        if (log.trace_id, log.span_id) in known:
+            family.logs.setdefault((log.trace_id, log.span_id), []).append(log)
+        else:
+            loose.setdefault(log.trace_id, []).append(Line(log, 0))
+    seen: set[Key] = set()
+    lanes = [Lane(tuple(_lines(root, family, seen))) for root in roots if _key(root) not in seen]
+    # Spans that are each other's parents have no root: what is left begins a lane where it began.
+    lanes += [Lane(tuple(_lines(span, family, seen))) for span in records.spans if _key(span) not in seen]
+    lanes += [Lane(tuple(lines)) for lines in loose.values()]
     return sorted(lanes, key=lambda lane: lane.start)
 
 
-def _rows(
-    siblings: Sequence[Span],
-    children: dict[tuple[str, str], list[Span]],
-    logs: dict[tuple[str, str], list[Log]],
-    depth: int,
-    seen: set[tuple[str, str]],
-) -> Iterator[Row]:
+def _lines(root: Span, family: _Family, seen: set[Key]) -> Iterator[Row | Line]:
     """Depth first. Not recursive: a trace may be deeper than Python's stack, and a broken one may be a circle."""
-    stack = [(group, depth) for group in reversed(_runs(siblings, children, logs))]
+    stack: list[tuple[tuple[Span, ...] | Log, int]] = [((root,), 0)]
     while stack:
-        group, level = stack.pop()
-        keys = [(span.trace_id, span.span_id) for span in group]
-        if seen.intersection(keys):
-            continue
-        seen.update(keys)
-        yield Row(group, level, tuple(log for key in keys for log in logs.get(key, ())))
-        below = children.get(keys[0], []) if len(group) == 1 else []
-        stack += [(each, level + 1) for each in reversed(_runs(below, children, logs))]
-
-
-def _runs(
-    siblings: Sequence[Span], children: dict[tuple[str, str], list[Span]], logs: dict[tuple[str, str], list[Log]]
-) -> list[tuple[Span, ...]]:
-    """Neighbours with the same statement, healthy and with nothing below them, as one."""
-    groups: list[list[Span]] = []
-    for span in siblings:
-        key = (span.trace_id, span.span_id)
-        plain = bool(span.get("db.query.text")) and not (span.failed or key in children or key in logs)
-        if groups and plain and _same(groups[-1][-1], span, children, logs):
-            groups[-1].append(span)
-        else:
-            groups.append([span])
-    return [run for group in groups for run in ([tuple(group)] if len(group) >= ALIKE else [(span,) for span in group])]
-
-
-def _same(one: Span, other: Span, children: dict[tuple[str, str], list[Span]], logs: dict[tuple[str, str], list[Log]]) -> bool:
-    key = (one.trace_id, one.span_id)
-    alike = one.get("db.query.text") == other.get("db.query.text") and one.name == other.name
-    return alike and not (one.failed or key in children or key in logs)
+        each, depth = stack.pop()
+        if isinstance(each, Log):
+            yield Line(each, depth)
+        elif not seen.intersection(map(_key, each)):
+            seen.update(map(_key, each))
+            yield Row(each, depth)
+            stack += [(below, depth + 1) for below in reversed(family.below(each[0]))]
 
 
 # --- verdict --------------------------------------------------------------------------------------------------------------------------

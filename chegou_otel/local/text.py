@@ -5,18 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from chegou_otel.local import words
-from chegou_otel.local.records import WARNING, Log
+from chegou_otel.local.records import WARNING
+from chegou_otel.local.story import Row
 from chegou_otel.local.timeline import Axis
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from chegou_otel.local.story import Lane, Row, Story
+    from chegou_otel.local.story import Lane, Line, Story
 
 COLOURS: Final = {"red": "31", "green": "32", "yellow": "33", "blue": "34", "magenta": "35", "cyan": "36", "dim": "2", "bold": "1"}
 OF_OUTCOME: Final = {"ok": "green", "recovered": "green", "running": "yellow", "failed": "red"}
 OF_CATEGORY: Final = {"request": "blue", "job": "magenta", "sql": "cyan", "redis": "yellow", "outbound": "green"}
 BAR: Final = 24
+TEXT: Final = 21 + 1 + BAR + 1 + 1  # where the text begins: after offset, duration and bar
 
 
 class Painter:
@@ -53,32 +55,30 @@ def _lines(story: Story, width: int, paint: Painter) -> Iterator[str]:
 
 
 def _lane(lane: Lane, start: int, width: int, axis: Axis, paint: Painter) -> Iterator[str]:
-    for row in lane.rows:
-        bar = _bar(row, axis)
-        took = sum(span.seconds for span in row.spans)
-        head = f"{_offset(row.start - start)} {words.duration(took):>9} "
-        room = width - len(head) - BAR - 3
-        text = "  " * row.depth + words.title(row)
-        text = f"{text[: room - 1]}…" if len(text) > room else text
-        colour = "red" if row.failed else OF_CATEGORY.get(words.category(row.span), "")
-        yield f"{head}{paint(f'▕{bar}▏', colour)} {paint(text, 'red' if row.failed else '')}"
-        yield from (_under(f"✘ {reason}", row.depth, width, paint, "red") for reason in words.errors(row))
-        yield from (_log(log, start, row.depth, width, paint) for log in row.logs)
-    yield from (_log(log, start, 0, width, paint) for log in lane.logs)
+    for line in lane.lines:
+        if isinstance(line, Row):
+            yield from _row(line, start, width, axis, paint)
+        else:
+            yield _log(line, start, width, paint)
 
 
-def _under(text: str, depth: int, width: int, paint: Painter, *colours: str) -> str:
-    indent = 21 + BAR + 2 + 2 * depth + 2
-    room = max(30, width - indent)
-    return " " * indent + paint(words.one_line(text, room), *colours)
+def _row(row: Row, start: int, width: int, axis: Axis, paint: Painter) -> Iterator[str]:
+    head = f"{_offset(row.start - start)} {words.duration(sum(span.seconds for span in row.spans)):>9} "
+    colour = "red" if row.failed else OF_CATEGORY.get(words.category(row.span), "")
+    indent = "  " * row.depth
+    text = words.one_line(words.title(row), max(30, width - TEXT - len(indent)))
+    yield f"{head}{paint(f'▕{_bar(row, axis)}▏', colour)} {indent}{paint(text, 'red' if row.failed else '')}"
+    for reason in words.errors(row):
+        yield " " * TEXT + indent + "  " + paint(words.one_line(f"✘ {reason}", max(30, width - TEXT - len(indent) - 2)), "red")
 
 
-def _log(log: Log, start: int, depth: int, width: int, paint: Painter) -> str:
+def _log(line: Line, start: int, width: int, paint: Painter) -> str:
+    log = line.log
     colour = "red" if log.failed else "yellow" if log.severity >= WARNING else "dim"
     head = _offset(log.time - start)
-    text = f"{log.level:<5} {words.one_line(log.logger)}  {words.log_text(log)}"
-    gap = 21 + BAR + 2 + 2 * depth + 2 - len(head)
-    return head + " " * gap + paint(words.one_line(text, max(40, width - gap - len(head))), colour)
+    indent = " " * (TEXT - len(head)) + "  " * line.depth
+    text = f"{log.level} {words.one_line(log.logger)}: {words.log_text(log)}"
+    return head + indent + paint(words.one_line(text, max(30, width - len(head) - len(indent))), colour)
 
 
 def _offset(nanoseconds: int) -> str:

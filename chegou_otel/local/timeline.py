@@ -54,6 +54,13 @@ class Axis:
         left, right = self.places[index - 1], self.places[index]
         return left + (right - left) * (time - begin) / (end - begin)
 
+    def when(self, place: float) -> int:
+        """The moment that lies there: the opposite of `at`."""
+        index = min(max(1, bisect_right(self.places, place)), len(self.places) - 1)
+        left, right = self.places[index - 1], self.places[index]
+        begin, end = self.times[index - 1], self.times[index]
+        return begin + round((end - begin) * (place - left) / (right - left)) if right > left else begin
+
 
 def _merge(intervals: list[tuple[int, int]]) -> list[tuple[int, int]]:
     merged: list[tuple[int, int]] = []

@@ -49,7 +49,7 @@ def moment(nanoseconds: int) -> str:
 def title(row: Row) -> str:
     """What a line of the waterfall says."""
     text = span_title(row.span)
-    return f"{text} {TIMES}{len(row.spans)}" if len(row.spans) > 1 else text
+    return f"{len(row.spans)}{TIMES} {text}" if len(row.spans) > 1 else text
 
 
 def span_title(span: Span) -> str:
@@ -76,7 +76,7 @@ def _job_title(span: Span) -> str:
         text += f" · {one_line(str(function).rpartition('.')[2])}"
     if attempt := span.get("rq.job.attempt"):
         most = span.get("rq.job.max_attempts")
-        text += f" · attempt {one_line(attempt)}{f' of {one_line(most)}' if most else ''}"
+        text += f" · attempt {one_line(attempt)}{f'/{one_line(most)}' if most else ''}"
     return _with_code(text, str(span.get("rq.job.status")).replace("_", " "))
 
 
@@ -111,11 +111,10 @@ def log_text(log: Log) -> str:
 
 def lane_title(lane: Lane) -> str:
     """Who did it: the service, its role, its trace."""
-    trace = lane.root.trace_id if lane.root else lane.logs[0].trace_id
-    resource = lane.root.resource if lane.root else lane.logs[0].resource
-    role = one_line(resource.get("chegou.role", ""))
-    who = " ".join(filter(None, [one_line(lane.service) or "unknown service", f"({role})" if role else ""]))
-    return f"{who} · trace {trace}" if trace else f"{who} · outside of any trace"
+    first = lane.first
+    role = one_line(first.resource.get("chegou.role", ""))
+    who = f"{one_line(first.service) or 'unknown service'}{f' ({role})' if role else ''}"
+    return f"{who} · trace {first.trace_id}" if first.trace_id else f"{who} · outside of any trace"
 
 
 def headline(story: Story) -> str:
