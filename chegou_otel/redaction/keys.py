@@ -1,0 +1,175 @@
+"""Which keys hold secrets. A key is cut into words (``X-Api-Key``, ``userPassword``, ``db.password``), then the words are judged."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+#: Secret wherever they are inside a word, so ``password1``, ``oldpassword`` and ``cpfcliente`` count too. No other word contains them.
+_INSIDE: Final = ("password", "passwd", "passphrase", "passcode", "cpf", "cnpj", "apikey", "secretkey", "privatekey", "accesskey", "senhas")
+#: Secret as a word, or at its end: ``clientsecret``, ``csrfmiddlewaretoken``, ``phpsessid``.
+_ENDINGS: Final = ("secret", "token", "authorization", "cookie", "pwd", "sessid", "sessionid", "sessionkey")
+#: Secret as a word of its own, anywhere in the key.
+_WORDS: Final = frozenset(
+    (
+        "secrets",
+        "credential",
+        "credentials",
+        "credencial",
+        "credenciais",
+        "cookies",
+        "senha",
+        "segredo",
+        "cvv",
+        "cvc",
+        "jwt",
+        "otp",
+        "totp",
+        "bearer",
+    )
+)
+#: Secret only as the last word: ``user_pass`` but not ``pass_rate``, ``x-auth`` but not ``auth_backend``.
+_LAST: Final = frozenset(("pass", "auth", "pin", "sid", "sig", "signature"))
+#: Secret as neighbours.
+_PAIRS: Final = frozenset(
+    (
+        ("api", "key"),
+        ("api", "keys"),
+        ("access", "key"),
+        ("access", "keys"),
+        ("private", "key"),
+        ("encryption", "key"),
+        ("signing", "key"),
+        ("shared", "key"),
+        ("account", "key"),
+        ("master", "key"),
+        ("auth", "key"),
+        ("session", "key"),
+        ("session", "id"),
+        ("access", "tokens"),
+        ("refresh", "tokens"),
+        ("auth", "tokens"),
+        ("api", "tokens"),
+        ("pass", "word"),
+        ("pass", "phrase"),
+        ("card", "number"),
+        ("card", "no"),
+        ("numero", "cartao"),
+        ("credit", "card"),
+        ("debit", "card"),
+        ("cartao", "credito"),
+        ("cartao", "debito"),
+        ("security", "code"),
+        ("codigo", "seguranca"),
+        ("verification", "code"),
+        ("recovery", "code"),
+        ("recovery", "codes"),
+        ("backup", "codes"),
+        ("code", "verifier"),
+        ("client", "assertion"),
+        ("saml", "response"),
+        ("saml", "request"),
+        ("chave", "api"),
+        ("chave", "privada"),
+        ("chave", "secreta"),
+        ("chave", "pix"),
+        (),
+    )
+)
+#: A key that ends like this tells about a secret and is none: ``token_count``, ``password_changed``, ``cookie_name``.
+_ABOUT: Final = frozenset(
+    (
+        "count",
+        "counts",
+        "length",
+        "len",
+        "size",
+        "limit",
+        "total",
+        "max",
+        "min",
+        "expires",
+        "expiry",
+        "expiration",
+        "ttl",
+        "age",
+        "type",
+        "types",
+        "enabled",
+        "required",
+        "changed",
+        "valid",
+        "present",
+        "policy",
+        "at",
+        "ms",
+        "seconds",
+        "status",
+        "name",
+        "names",
+        "domain",
+        "path",
+        "samesite",
+        "secure",
+        "httponly",
+        "endpoint",
+    )
+)
+_CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_BETWEEN: Final = re.compile(r"[\W_]+")
+_LONGEST: Final = 128
+
+
+def words_of(key: str) -> list[str]:
+    """``"X-Api-Key2"`` → ``["x", "api", "key"]``. Digits around a word do not matter."""
+    if len(key) > 2 * _LONGEST:
+        key = f"{key[:_LONGEST]} {key[-_LONGEST:]}"
+    parts = (part.strip("0123456789") for part in _BETWEEN.split(_CAMEL.sub(" ", key).lower()))
+    return [part for part in parts if part]
+
+
+class KeyRules:
+    """The built-in rules, and the user's on top of them: allowed keys first, then added ones, then ours."""
+
+    __slots__ = ("_allowed", "_own", "roots")
+
+    def __init__(self, keys: Iterable[str], allow_keys: Iterable[str]) -> None:
+        self._own = [_checked(key, "keys") for key in keys]
+        self._allowed = {tuple(_checked(key, "allow_keys")) for key in allow_keys}
+        #: For the pre-filter: in text, a key of the user's cannot occur without one of these.
+        self.roots = tuple(sorted({root for words in self._own if (root := _root(words))}))
+
+    def judge(self, key: str) -> bool:
+        words = words_of(key)
+        if tuple(words) in self._allowed:
+            return False
+        return any(_contains(words, own) for own in self._own) or _built_in(words)
+
+
+def _checked(key: object, where: str) -> list[str]:
+    words = words_of(key) if isinstance(key, str) else []
+    if not words:
+        raise ValueError(f"{where}: {key!r} is no key: give names such as 'matricula' or 'X-Partner-Id'")
+    return words
+
+
+def _root(words: list[str]) -> str:
+    """The longest ASCII stretch of the longest word."""
+    return max(re.findall(r"[a-z0-9]+", " ".join(words)), key=len, default="")
+
+
+def _contains(words: list[str], wanted: list[str]) -> bool:
+    size = len(wanted)
+    return any(words[at : at + size] == wanted for at in range(len(words) - size + 1)) or "".join(wanted) in words
+
+
+def _built_in(words: list[str]) -> bool:
+    if not words or words[-1] in _ABOUT:
+        return False
+    if words[-1] in _LAST or not _WORDS.isdisjoint(words) or any(pair in _PAIRS for pair in pairwise(words)):
+        return True
+    return any(word.endswith(_ENDINGS) or any(part in word for part in _INSIDE) for word in words)
