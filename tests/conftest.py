@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from chegou_otel import _guard
+from tests import redis_server
 
 pytest_plugins = ["chegou_otel.testing.plugin"]
 
@@ -15,3 +16,22 @@ def strict_guard(request):
     _guard.strict = "lenient" not in request.keywords
     yield
     _guard.strict = False
+
+
+@pytest.fixture(scope="session")
+def redis_port(tmp_path_factory):
+    """The port of a real Redis or Valkey, one for the whole run."""
+    with redis_server.running(tmp_path_factory.mktemp("redis")) as port:
+        yield port
+
+
+@pytest.fixture
+def redis_client(redis_port):
+    """A client of that server, emptied before and after."""
+    import redis
+
+    client = redis.Redis(port=redis_port)
+    client.flushall()
+    yield client
+    client.flushall()
+    client.close()

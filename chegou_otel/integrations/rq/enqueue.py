@@ -17,6 +17,7 @@ from chegou_otel._guard import guarded
 from chegou_otel.correlation import Correlation, new_id, reset
 from chegou_otel.integrations.redis import QUIET
 from chegou_otel.integrations.rq import carrier
+from chegou_otel.integrations.rq.quiet import make_quiet
 from chegou_otel.signals.encoding import Static
 
 if TYPE_CHECKING:
@@ -112,14 +113,18 @@ def patch(runtime: Runtime, module: ModuleType) -> None:
     producer = Producer(runtime)
     for name, shape in _WAYS_IN.items():
         runtime.wrap(module.Queue, name, functools.partial(_make, runtime, producer, shape))
+    # It writes jobs in one pipeline of its own, after each was taken.
+    runtime.wrap(module.Queue, "enqueue_many", functools.partial(make_quiet, runtime))
 
 
 def _make(runtime: Runtime, producer: Producer, shape: str, original: Callable[..., Any]) -> Callable[..., Any]:
+    again = make_quiet(runtime, original)
+
     @functools.wraps(original)
     def take(self: Any, job: Any, *args: Any, **kwargs: Any) -> Any:
         taking = producer.begin(self, job, shape) if runtime.armed else None
         if taking is None:
-            return original(self, job, *args, **kwargs)
+            return again(self, job, *args, **kwargs)
         try:
             taken = original(self, job, *args, **kwargs)
         except BaseException as error:

@@ -22,6 +22,7 @@ from chegou_otel.correlation import Correlation, new_id, reset
 from chegou_otel.integrations.redis import QUIET
 from chegou_otel.integrations.rq import carrier
 from chegou_otel.integrations.rq.enqueue import function_of, system
+from chegou_otel.integrations.rq.quiet import loud, make_loud, make_quiet
 from chegou_otel.signals.encoding import Safe, Static
 from chegou_otel.signals.spans import Span
 
@@ -159,12 +160,12 @@ class Executions:
     def patch_worker(self, module: ModuleType) -> None:
         runtime, worker = self.runtime, module.BaseWorker
         for name in ("__init__", "work"):
-            runtime.wrap(worker, name, functools.partial(_make_quiet, runtime))
+            runtime.wrap(worker, name, functools.partial(make_quiet, runtime))
         runtime.wrap(worker, "perform_job", self._make_perform_job)
         runtime.wrap(worker, "handle_exception", self._make_handle_exception)
         for name in _CALLBACKS:
             if name in vars(module):  # RQ 3: functions, imported by name
-                runtime.wrap(module, name, functools.partial(_make_loud, runtime))
+                runtime.wrap(module, name, functools.partial(make_loud, runtime))
 
     def patch_job(self, module: ModuleType) -> None:
         """The user's function runs loud: their own Redis calls are theirs to see."""
@@ -177,14 +178,14 @@ class Executions:
                     return original(job)
                 if self.current is not None:
                     self.current.named(function_of(job) or job.func_name)
-                return _loud(original, job)
+                return loud(original, job)
 
             return _execute
 
         runtime.wrap(module.Job, "_execute", make)
         for name in _CALLBACKS:
             if hasattr(module.Job, name):  # RQ 2: methods
-                runtime.wrap(module.Job, name, functools.partial(_make_loud, runtime))
+                runtime.wrap(module.Job, name, functools.partial(make_loud, runtime))
 
     def _make_perform_job(self, original: Callable[..., bool]) -> Callable[..., bool]:
         @functools.wraps(original)
@@ -238,35 +239,3 @@ def _facts(worker: Any, job: Any, found: carrier.Carrier | None) -> dict[str, An
         enqueued = job.enqueued_at if job.enqueued_at.tzinfo else job.enqueued_at.replace(tzinfo=UTC)
         facts["rq.job.queue_wait"] = max(0.0, (datetime.now(UTC) - enqueued).total_seconds())
     return facts
-
-
-def _loud(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    token = attach(Context({key: value for key, value in get_current().items() if key != QUIET}))
-    try:
-        return original(*args, **kwargs)
-    finally:
-        reset(token)
-
-
-def _make_loud(runtime: Runtime, original: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(original)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        return _loud(original, *args, **kwargs) if runtime.armed else original(*args, **kwargs)
-
-    return call
-
-
-def _make_quiet(runtime: Runtime, original: Callable[..., Any]) -> Callable[..., Any]:
-    """RQ's own Redis commands are noise: a worker's loop makes no spans."""
-
-    @functools.wraps(original)
-    def work(*args: Any, **kwargs: Any) -> Any:
-        if not runtime.armed:
-            return original(*args, **kwargs)
-        token = attach(Context({**get_current(), QUIET: True}))
-        try:
-            return original(*args, **kwargs)
-        finally:
-            reset(token)
-
-    return work

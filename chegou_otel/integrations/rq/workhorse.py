@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from chegou_otel._guard import guarded
 from chegou_otel.integrations.rq import spawn
-from chegou_otel.integrations.rq.execution import Execution, Executions, _make_loud
+from chegou_otel.integrations.rq.execution import Execution, Executions
+from chegou_otel.integrations.rq.quiet import make_loud
 from chegou_otel.integrations.rq.teller import Listener, Teller
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def patch(runtime: Runtime, executions: Executions, module: ModuleType) -> None:
     runtime.wrap(module.Worker, "monitor_work_horse", horses.make_monitor)
     runtime.wrap(module.Worker, "main_work_horse", horses.make_main)
     if "execute_stopped_callback" in vars(module):
-        runtime.wrap(module, "execute_stopped_callback", functools.partial(_make_loud, runtime))
+        runtime.wrap(module, "execute_stopped_callback", functools.partial(make_loud, runtime))
 
 
 class Horses:

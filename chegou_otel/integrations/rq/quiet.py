@@ -1,0 +1,47 @@
+"""Whose Redis commands are told: RQ's own bookkeeping is noise, what the user's code does is not."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.context import Context, attach, get_current
+
+from chegou_otel.correlation import reset
+from chegou_otel.integrations.redis import QUIET
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from chegou_otel._runtime import Runtime
+
+
+def loud(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call the user's code: its Redis calls are its own to see."""
+    token = attach(Context({key: value for key, value in get_current().items() if key != QUIET}))
+    try:
+        return original(*args, **kwargs)
+    finally:
+        reset(token)
+
+
+def make_loud(runtime: Runtime, original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return loud(original, *args, **kwargs) if runtime.armed else original(*args, **kwargs)
+
+    return call
+
+
+def make_quiet(runtime: Runtime, original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if not runtime.armed:
+            return original(*args, **kwargs)
+        token = attach(Context({**get_current(), QUIET: True}))
+        try:
+            return original(*args, **kwargs)
+        finally:
+            reset(token)
+
+    return call

@@ -1,0 +1,77 @@
+"""Jobs of the tests. Importing this imports the settings, as a Django project's jobs do."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+
+if "HUB_SETTINGS_FROM_JOBS" in os.environ:
+    import hub_settings  # noqa: F401 - a `setup()` in it runs where the jobs are imported
+
+logger = logging.getLogger("hub.jobs")
+
+
+def ok(name):
+    from opentelemetry import metrics, trace
+
+    trace.get_current_span().set_attribute("hub.name", name)
+    logger.warning("ok %s", name)
+    metrics.get_meter("hub").create_counter("hub.jobs").add(1)
+    return name
+
+
+def fail(secret):
+    logger.warning("failing")
+    raise ValueError("no luck")
+
+
+def kill():
+    from opentelemetry import trace
+
+    trace.get_current_span().set_attribute("hub.before", "the kill")
+    trace.get_current_span().add_event("last words")
+    logger.error("about to die")
+    with trace.get_tracer("hub").start_as_current_span("inner work"):
+        pass
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def leave():
+    os._exit(0)
+
+
+def too_long():
+    time.sleep(30)
+
+
+def own_redis(port):
+    import redis
+
+    return redis.Redis(port=port).ping()
+
+
+def once_then_ok(path):
+    """Fails on its first run and succeeds on its second."""
+    if not os.path.exists(path):
+        open(path, "w").close()
+        raise RuntimeError("first time")
+    return "second time"
+
+
+def correlation():
+    import chegou_otel
+
+    return chegou_otel.get_correlation_id()
+
+
+def child_process():
+    return subprocess.run([sys.executable, "-c", "print(1)"], capture_output=True, check=True).stdout
+
+
+def ping(path):
+    with open(path, "a") as file:
+        file.write("x")
