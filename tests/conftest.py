@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from importlib.metadata import entry_points
+
 import pytest
 
 from chegou_otel import _guard
 from tests import redis_server
 
-pytest_plugins = ["chegou_otel.testing.plugin"]
+# An installed package brings its plugin itself; straight from the checkout it is named here. Twice is an error of pytest's.
+pytest_plugins = [] if entry_points(group="pytest11", name="chegou_otel") else ["chegou_otel.testing.plugin"]
 
 
 @pytest.fixture(autouse=True)
