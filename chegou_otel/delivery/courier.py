@@ -14,6 +14,7 @@ from chegou_otel.delivery import handover, sockets
 from chegou_otel.delivery.frames import HANDOVER, Signal
 from chegou_otel.delivery.lanes import Lane, Outcome
 from chegou_otel.delivery.news import News
+from chegou_otel.delivery.transport import Verdict
 
 if TYPE_CHECKING:
     from chegou_otel.delivery.recorder import Recorder
@@ -22,6 +23,8 @@ POLL_SECONDS: Final = 1.0
 SCAN_SECONDS: Final = 10.0
 #: While a circuit is half open, one try may not hold the other lanes up for a whole time-out.
 PROBE_SECONDS: Final = 2.0
+#: While somebody waits, a receiver that refused is asked again after this time, then after twice as long, …
+FLUSH_PAUSE: Final = 0.1
 
 
 class _Flush:
@@ -137,21 +140,34 @@ class Courier:
         return outcome
 
     def _serve(self, request: _Flush) -> None:
-        """Flush. Each lane gets its share of the time, so that one that hangs does not take it all."""
+        """Flush: every lane gets its share of the time, so one that hangs does not take it all. Who refuses is asked again."""
         try:
             self._collect()
             self._hand_over_all()
-            results = []
-            for waiting, lane in zip(range(len(self._lanes), 0, -1), self._lanes, strict=True):
-                share = (request.deadline - time.monotonic()) / waiting
-                results.append(self._flush_lane(lane, time.monotonic() + share))
-            request.result = all(results)
+            waiting, pause, result = list(self._lanes), FLUSH_PAUSE, True
+            while waiting:
+                left = [lane for place, lane in enumerate(waiting) if not self._flush_lane(lane, request.deadline, len(waiting) - place)]
+                # Where nobody listens now, nobody will in a moment.
+                waiting = [lane for lane in left if lane.last is None or lane.last.verdict is not Verdict.UNSENT]
+                result = result and len(waiting) == len(left)
+                if waiting and time.monotonic() + pause >= request.deadline:
+                    result = False
+                    break
+                if waiting:
+                    time.sleep(pause)
+                pause *= 2
+            request.result = result
             self._tidy()
         finally:
             request.done.release()
 
-    def _flush_lane(self, lane: Lane, deadline: float) -> bool:
+    def _flush_lane(self, lane: Lane, end: float, shares: int) -> bool:
+        """Whether the lane has nothing left of what was recorded before the flush."""
+        now = time.monotonic()
+        deadline = now + (end - now) / shares
         while time.monotonic() < deadline:
+            if lane.circuit.told and not lane.circuit.ready() and lane.pending(self._recorder.pool.sources()):
+                return False
             outcome = self._ship(lane, deadline)
             if outcome is not Outcome.MORE:
                 return outcome is not Outcome.FAILED

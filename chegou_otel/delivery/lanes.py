@@ -39,6 +39,8 @@ class Circuit:
     def __init__(self) -> None:
         self.failures = 0
         self.until = 0.0
+        #: Whether the receiver said how long to wait.
+        self.told = False
 
     def ready(self) -> bool:
         return time.monotonic() >= self.until
@@ -46,11 +48,13 @@ class Circuit:
     def failed(self, wait: float | None) -> None:
         self.failures += 1
         backoff = min(BACKOFF_MAX, 0.5 * 2 ** min(self.failures, 10)) * random.uniform(0.8, 1.2)  # noqa: S311
+        self.told = wait is not None
         self.until = time.monotonic() + (backoff if wait is None else max(wait, 0.1))
 
     def worked(self) -> None:
         self.failures = 0
         self.until = 0.0
+        self.told = False
 
 
 class Lane:
@@ -86,6 +90,10 @@ class Lane:
             return Outcome.MORE
         self.circuit.failed(answer.retry_after)
         return Outcome.FAILED
+
+    def pending(self, sources: Sequence[Segment]) -> bool:
+        """Whether there is something to send."""
+        return bool(self._batch(sources)[0].count)
 
     def _batch(self, sources: Sequence[Segment]) -> tuple[Batch, bool]:
         """What is to be sent next. Own and adopted segments take turns in being first, so neither waits for ever."""

@@ -253,6 +253,8 @@ class Pool:
 
     def adopt(self) -> int:
         """Take over what nobody ships: segments of dead processes, and of living ones that have no courier."""
+        if not self._chosen:
+            self._choose()
         if self.storage.path is None:
             return 0
         found: list[Segment] = []
