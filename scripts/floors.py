@@ -25,7 +25,10 @@ FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in room
 # On one floor, but not to be reached from anywhere else: an instrumented application never loads them.
 APART = ("local", "cli", "testing")
 TOP_LEVEL_ALLOWED = {"opentelemetry", PACKAGE}
-ALSO_ALLOWED = {"testing": {"pytest"}}  # pytest loads its plugins, nobody else does
+# Rooms that only their own framework loads.
+ALSO_ALLOWED = {"testing": {"pytest"}, "app": {"django"}, "apps": {"django"}}
+# Upwards, on purpose: module → room and reason.
+EXCEPTIONS = {("chegou_otel.integrations.rq.spawn", "_setup"): "a spawned work-horse begins with setup(), with its parent's arguments"}
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ def check(path: Path) -> Iterator[str]:
         allowed = TOP_LEVEL_ALLOWED | ALSO_ALLOWED.get(room, set())
         if found.at_top and top not in allowed and top not in sys.stdlib_module_names:
             yield f"{where} `{top}` is imported at the top of the module: third-party libraries are imported inside functions"
-        if top == PACKAGE and found.runs:
+        if top == PACKAGE and found.runs and (module, room_of(found.target)) not in EXCEPTIONS:
             yield from _upwards(room, found.target, where)
 
 
