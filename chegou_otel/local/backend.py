@@ -42,8 +42,8 @@ class Backend:
     def start(self) -> None:
         """Listen over HTTP, and write."""
         options = self.options
-        self.writer.start()
         site = Site(Store(options.folder))
+        self.writer.start()
         receive = over_http(self.writer)
         if options.ui_port is None:
             self.http = self.ui = Server(options.host, options.http_port, _both(receive, site.answer), refuse)

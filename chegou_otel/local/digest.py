@@ -87,10 +87,6 @@ def _promoted(message: Any) -> dict[str, str]:
     return {each.key: _text(each.value) for each in message.attributes if each.key in PROMOTED}
 
 
-def _first(said: dict[str, str], keys: tuple[str, ...]) -> str:
-    return next((said[key] for key in keys if said.get(key)), "")
-
-
 def _text(value: Any) -> str:
     return value.string_value or str(otlp.plain(value))
 
@@ -113,8 +109,8 @@ def _span_row(span: Any, service: str) -> SpanRow:
         service=service,
         name=span.name,
         kind=span.kind,
-        route=_first(said, ROUTE),
-        code=_first(said, CODE),
+        route=said.get(ROUTE[0]) or said.get(ROUTE[1]) or said.get(ROUTE[2], ""),
+        code=said.get(CODE[0]) or said.get(CODE[1], ""),
         correlation=said.get(CORRELATION, ""),
         job=said.get(JOB, ""),
         start=start,

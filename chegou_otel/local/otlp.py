@@ -63,9 +63,16 @@ def _parse_json(signal: str, body: bytes) -> Any:
     from google.protobuf import json_format
 
     try:
-        return json_format.ParseDict(_with_base64_ids(json.loads(body)), REQUESTS[signal](), ignore_unknown_fields=True)
+        return json_format.ParseDict(_with_base64_ids(_object(body)), REQUESTS[signal](), ignore_unknown_fields=True)
     except (AttributeError, json_format.ParseError, ValueError, TypeError, RecursionError) as error:
         raise Malformed(f"not an OTLP {signal} request in JSON: {error}") from error
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    told = json.loads(body)
+    if not isinstance(told, dict):
+        raise TypeError("an object is expected")
+    return told
 
 
 def _with_base64_ids(value: Any) -> Any:

@@ -45,6 +45,11 @@ HEADERS: Final = (
 )
 
 
+def prepare() -> None:
+    """Fail now, not on the first visit, when jinja2 is missing."""
+    _environment()
+
+
 @cache
 def _environment() -> Any:
     import jinja2
@@ -83,6 +88,7 @@ def story_page(story: Story) -> bytes:
     """A story."""
     axis = Axis.of(story)
     start = min(lane.start for lane in story.lanes)
+    waits = _waits(story, axis)
     lanes = [_lane(lane, axis, start) for lane in story.lanes]
     return _render(
         "story.html",
@@ -96,8 +102,8 @@ def story_page(story: Story) -> bytes:
         shown=min(MOST_LINES, sum(len(lane["lines"]) for lane in lanes)),
         whole=sum(len(lane["lines"]) for lane in lanes),
         ticks=_ticks(axis, start),
-        waits=_waits(story, axis),
-        overview=[_overview(lane, axis) for lane in story.lanes if lane.root],
+        waits=list(waits.values()),
+        overview=[_overview(lane, axis, waits) for lane in story.lanes if lane.root],
         gaps=[_bar(axis.at(begin), axis.at(end)) for begin, end in axis.gaps],
     )
 
@@ -189,7 +195,7 @@ def _ticks(axis: Axis, start: int) -> list[tuple[str, str]]:
     return [(f"{number * SCALE / TICKS:.0f}", words.duration(max(0, axis.when(number / TICKS) - start) / 1e9)) for number in range(TICKS)]
 
 
-def _overview(lane: Lane, axis: Axis) -> dict[str, Any]:
+def _overview(lane: Lane, axis: Axis, waits: dict[str, Any]) -> dict[str, Any]:
     root = lane.root
     return {
         "title": words.span_title(root) if root else "",
@@ -197,21 +203,20 @@ def _overview(lane: Lane, axis: Axis) -> dict[str, Any]:
         "category": words.category(root) if root else "inner",
         "bad": bool(root and root.failed),
         "took": words.duration(root.seconds if root else 0),
+        "wait": waits.get(root.span_id) if root else None,
     }
 
 
-def _waits(story: Story, axis: Axis) -> list[dict[str, Any]]:
-    """In the queue, hatched: from the enqueue to the first run, and between runs."""
-    waits = []
+def _waits(story: Story, axis: Axis) -> dict[str, Any]:
+    """In the queue, hatched: from the enqueue to the first run, and between runs; by the span that waited."""
+    waits: dict[str, Any] = {}
     for job in story.jobs:
         ends = [job.producer.end] if job.producer else []
         ends += [span.end for span in job.attempts]
-        begins = [span.start for span in job.attempts][0 if job.producer else 1 :]
-        for end, begin in zip(ends, begins, strict=False):
-            if begin > end:
-                waits.append(
-                    {"bar": _bar(axis.at(end), axis.at(begin)), "text": f"{job.name} waited {words.duration((begin - end) / 1e9)}"}
-                )
+        for end, run in zip(ends, job.attempts[0 if job.producer else 1 :], strict=False):
+            if run.start > end:
+                took = words.duration((run.start - end) / 1e9)
+                waits[run.span_id] = {"bar": _bar(axis.at(end), axis.at(run.start)), "text": f"{words.one_line(job.name)} waited {took}"}
     return waits
 
 

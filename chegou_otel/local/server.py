@@ -75,6 +75,7 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         self.refuse = refuse
         self.host = host
         self._active = 0
+        self._serving = False
         self._condition = threading.Condition()
         super().__init__((host, port), _Handler)
 
@@ -90,11 +91,13 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
 
     def start(self) -> None:
         """Answer in the background."""
+        self._serving = True
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.1}, name="chegou-otel-http", daemon=True).start()
 
     def stop(self, timeout: float) -> None:
         """Take no new connection, and wait for the answers that are being made."""
-        self.shutdown()
+        if self._serving:
+            self.shutdown()
         self.server_close()
         deadline = time.monotonic() + timeout
         with self._condition:

@@ -25,6 +25,7 @@ class Site:
     """The pages and their data."""
 
     def __init__(self, store: Store) -> None:
+        page.prepare()
         self.store = store
         self.jaeger = JaegerApi(store)
         self._pages: dict[str, Application] = {

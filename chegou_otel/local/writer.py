@@ -67,7 +67,10 @@ class Writer:
         with self._lock:
             self._stopped = True
         self._queue.put(None)
-        self._thread.join(timeout)
+        if self._thread.ident is None:
+            self._close()
+        else:
+            self._thread.join(timeout)
         return not self._thread.is_alive()
 
     def submit(self, digest: Digest) -> Future[None]:
