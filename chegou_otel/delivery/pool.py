@@ -282,11 +282,11 @@ class Pool:
                 if not segment.orphaned():
                     continue
                 segment.settle()
-                segment.balance()
             stuck = [reader.unstick() for reader in segment.readers]
             if any(stuck) or segment.pending():
                 continue
             self.adopted = tuple(each for each in self.adopted if each is not segment)
+            segment.balance()
             ledger.move(segment.longs, counters)
             segment.remove()
 

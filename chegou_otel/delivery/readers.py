@@ -116,7 +116,7 @@ class Reader:
         # The length may be what is wrong; then nothing behind it can be found.
         mark.end = end if size >= FRAME_HEADER and end < segment.capacity else segment.capacity
         if _ROWS[kind] == self.row:
-            ledger.count_drop(segment.longs, kind, Reason.CORRUPT)
+            ledger.count_lost(segment.longs, self.row, Reason.CORRUPT)
         self.commit(mark)
         return True
 

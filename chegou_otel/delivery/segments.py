@@ -240,11 +240,19 @@ class Segment:
     def settle(self) -> None:
         """The writer is gone: find the end of its last complete frame, where the next one goes on."""
         position = max(HEADER_BYTES, min(reader.position for reader in self.readers))
-        while (end := self.following(position)) is not None:
+        while (end := self.following(position) or self._hop(position)) is not None:
             position = end
         self.words[position >> 2] = 0
         self.position = self.longs[W_POSITION] = position
         self.settled = True
+
+    def _hop(self, position: int) -> int | None:
+        """Over a corrupt frame, when a sound one or the end lies behind it."""
+        size = self.words[position >> 2]
+        end = position + size + 3 & -4
+        if size < FRAME_HEADER or end > self.capacity:
+            return None
+        return end if self.words[end >> 2] == 0 or self.following(end) is not None else None
 
     def balance(self) -> None:
         """Put the books right: a writer may die between a frame and its counter, a shipper between a counter and the cursor."""
