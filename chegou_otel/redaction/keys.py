@@ -13,112 +13,30 @@ if TYPE_CHECKING:
 _INSIDE: Final = ("password", "passwd", "passphrase", "passcode", "cpf", "cnpj", "apikey", "secretkey", "privatekey", "accesskey", "senhas")
 #: Secret as a word, or at its end: ``clientsecret``, ``csrfmiddlewaretoken``, ``phpsessid``.
 _ENDINGS: Final = ("secret", "token", "authorization", "cookie", "pwd", "sessid", "sessionid", "sessionkey")
+# fmt: off
 #: Secret as a word of its own, anywhere in the key.
-_WORDS: Final = frozenset(
-    (
-        "secrets",
-        "credential",
-        "credentials",
-        "credencial",
-        "credenciais",
-        "cookies",
-        "senha",
-        "segredo",
-        "cvv",
-        "cvc",
-        "jwt",
-        "otp",
-        "totp",
-        "bearer",
-    )
-)
+_WORDS: Final = frozenset((
+    "secrets", "credential", "credentials", "credencial", "credenciais", "cookies", "senha", "segredo", "cvv", "cvc", "jwt", "otp", "totp",
+    "bearer",
+))
 #: Secret only as the last word: ``user_pass`` but not ``pass_rate``, ``x-auth`` but not ``auth_backend``.
 _LAST: Final = frozenset(("pass", "auth", "pin", "sid", "sig", "signature"))
-#: Secret as neighbours.
-_PAIRS: Final = frozenset(
-    (
-        ("api", "key"),
-        ("api", "keys"),
-        ("access", "key"),
-        ("access", "keys"),
-        ("private", "key"),
-        ("encryption", "key"),
-        ("signing", "key"),
-        ("shared", "key"),
-        ("account", "key"),
-        ("master", "key"),
-        ("auth", "key"),
-        ("session", "key"),
-        ("session", "id"),
-        ("access", "tokens"),
-        ("refresh", "tokens"),
-        ("auth", "tokens"),
-        ("api", "tokens"),
-        ("pass", "word"),
-        ("pass", "phrase"),
-        ("card", "number"),
-        ("card", "no"),
-        ("numero", "cartao"),
-        ("credit", "card"),
-        ("debit", "card"),
-        ("cartao", "credito"),
-        ("cartao", "debito"),
-        ("security", "code"),
-        ("codigo", "seguranca"),
-        ("verification", "code"),
-        ("recovery", "code"),
-        ("recovery", "codes"),
-        ("backup", "codes"),
-        ("code", "verifier"),
-        ("client", "assertion"),
-        ("saml", "response"),
-        ("saml", "request"),
-        ("chave", "api"),
-        ("chave", "privada"),
-        ("chave", "secreta"),
-        ("chave", "pix"),
-        (),
-    )
-)
+#: Secret as neighbours. (``tokens`` alone are what language models count.)
+_PAIRS: Final = frozenset((
+    "access key", "access keys", "account key", "api key", "api keys", "auth key", "encryption key", "master key", "private key",
+    "session id", "session key", "shared key", "signing key", "chave api", "chave pix", "chave privada", "chave secreta",
+    "access tokens", "api tokens", "auth tokens", "refresh tokens", "pass phrase", "pass word",
+    "backup codes", "code verifier", "codigo seguranca", "recovery code", "recovery codes", "security code", "verification code",
+    "card no", "card number", "cartao credito", "cartao debito", "credit card", "debit card", "numero cartao",
+    "client assertion", "saml request", "saml response",
+))
 #: A key that ends like this tells about a secret and is none: ``token_count``, ``password_changed``, ``cookie_name``.
-_ABOUT: Final = frozenset(
-    (
-        "count",
-        "counts",
-        "length",
-        "len",
-        "size",
-        "limit",
-        "total",
-        "max",
-        "min",
-        "expires",
-        "expiry",
-        "expiration",
-        "ttl",
-        "age",
-        "type",
-        "types",
-        "enabled",
-        "required",
-        "changed",
-        "valid",
-        "present",
-        "policy",
-        "at",
-        "ms",
-        "seconds",
-        "status",
-        "name",
-        "names",
-        "domain",
-        "path",
-        "samesite",
-        "secure",
-        "httponly",
-        "endpoint",
-    )
-)
+_ABOUT: Final = frozenset((
+    "age", "at", "changed", "count", "counts", "domain", "enabled", "endpoint", "expiration", "expires", "expiry", "httponly", "len", "length",
+    "limit", "max", "min", "ms", "name", "names", "path", "policy", "present", "required", "samesite", "seconds", "secure", "size", "status",
+    "total", "ttl", "type", "types", "valid",
+))
+# fmt: on
 _CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _BETWEEN: Final = re.compile(r"[\W_]+")
 _LONGEST: Final = 128
@@ -170,6 +88,6 @@ def _contains(words: list[str], wanted: list[str]) -> bool:
 def _built_in(words: list[str]) -> bool:
     if not words or words[-1] in _ABOUT:
         return False
-    if words[-1] in _LAST or not _WORDS.isdisjoint(words) or any(pair in _PAIRS for pair in pairwise(words)):
+    if words[-1] in _LAST or not _WORDS.isdisjoint(words) or any(f"{one} {two}" in _PAIRS for one, two in pairwise(words)):
         return True
     return any(word.endswith(_ENDINGS) or any(part in word for part in _INSIDE) for word in words)

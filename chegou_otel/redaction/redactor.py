@@ -86,7 +86,7 @@ class Redactor:
         if not self._enabled:
             return value[:MAX_TEXT]
         kept = MAX_TEXT - len(_CUT)
-        return self._scrubbed(value[:kept], -1)[: kept - _MARGIN] + _CUT
+        return self._scrubbed(value[:kept], prefilter.ALL)[: kept - _MARGIN] + _CUT
 
     def _scrubbed(self, value: str, found: int) -> str:
         for _ in range(_ROUNDS):
@@ -120,7 +120,7 @@ class Redactor:
         """In text fewer keys count: those that the pre-filter can see."""
         known = self._text_keys.get(key)
         if known is None:
-            known = self.is_secret_key(key) and prefilter.has_root(key, self._roots)
+            known = self.is_secret_key(key) and prefilter.names_a_secret(prefilter.fold(key), self._roots)
             self._text_keys.put(key, known)
         return known
 
@@ -225,7 +225,7 @@ class Redactor:
 
 def _compiled(pattern: object) -> re.Pattern[str]:
     try:
-        compiled = re.compile(pattern)  # type: ignore[call-overload]
+        compiled: re.Pattern[str] = re.compile(pattern)  # type: ignore[call-overload]
     except (re.error, TypeError, RecursionError, OverflowError) as error:
         raise ValueError(f"patterns: {pattern!r} is no regular expression: {error}") from error
     if not isinstance(compiled.pattern, str):

@@ -16,10 +16,10 @@ _TOKEN: Final = re.compile(
     r"(?:(?<![0-9A-Za-z_-])|(?<=%[0-9A-Fa-f]{2})|(?<=\\[nrt]))(?:"
     r"eyJ[0-9A-Za-z]{11,}+[0-9A-Za-z_-]*+(?:[.:][0-9A-Za-z_-]*+){1,4}"  # JWT, JWE, Django's signed values
     r"|gh[opsur]_[0-9A-Za-z]{20,}+|github_pat_[0-9A-Za-z]{14,}+[0-9A-Za-z_]*+|glpat-[0-9A-Za-z_-]{20,}+"
-    r"|A(?:KI|SI|ID|RO)A[0-9A-Z]{16}(?![0-9A-Za-z])|AIza[0-9A-Za-z_-]{30,}+|ya29\.[0-9A-Za-z_-]{20,}+"
+    r"|A(?:KI|SI)A[0-9A-Z]{16}(?![0-9A-Za-z])|AIza[0-9A-Za-z_-]{30,}+|ya29\.(?=[0-9A-Za-z_-]{0,200}?[0-9A-Za-z]{14})[0-9A-Za-z_-]{20,}+"
     r"|sk-[0-9A-Za-z_-]{16,}+|[srp]k_(?:live|test)_[0-9A-Za-z]{14,}+|whsec_[0-9A-Za-z]{14,}+[0-9A-Za-z+/=]*+"
     r"|xox[a-z]-(?:[0-9A-Za-z]{1,40}+-){0,8}+[0-9A-Za-z]{10,}+|SG\.[0-9A-Za-z_-]{16,}+\.[0-9A-Za-z_-]{16,}+"
-    r"|npm_[0-9A-Za-z]{30,}+|pypi-[0-9A-Za-z_-]{30,}+|hf_[0-9A-Za-z]{30,}+|shp(?:at|ca|pa|ss)_[0-9A-Fa-f]{30,}+|dop_v1_[0-9a-f]{40,}+"
+    r"|npm_[0-9A-Za-z]{30,}+|pypi-[0-9A-Za-z]{14,}+[0-9A-Za-z_-]*+|hf_[0-9A-Za-z]{30,}+|shp(?:at|ca|pa|ss)_[0-9A-Fa-f]{30,}+|dop_v1_[0-9a-f]{40,}+"
     r")"
 )
 _PEM: Final = re.compile(r"-----BEGIN [A-Z0-9 ]{1,64}-----.*?(?:-----END [A-Z0-9 ]{1,64}-----|\Z)", re.DOTALL)
