@@ -1,0 +1,86 @@
+"""Streaming content, made under its request: spans are the server span's children, log lines carry the correlation ID."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.context import attach, get_current
+
+from chegou_otel.correlation import reset
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from opentelemetry.context import Context
+
+    from chegou_otel.integrations.django.exchange import Exchange
+
+
+def wrap_stream(exchange: Exchange, response: Any) -> None:
+    """Put the response's iterator, which Django reads by whatever way the content is asked for, into the request's context."""
+    iterator = getattr(response, "_iterator", None)
+    if iterator is not None:
+        response._iterator = AsyncStream(exchange, iterator) if response.is_async else Stream(exchange, iterator)
+
+
+class _Content:
+    """What both kinds share. Between two chunks nothing of ours is current, and what the content made current is kept for it."""
+
+    __slots__ = ("_context", "_exchange", "_iterator")
+
+    def __init__(self, exchange: Exchange, iterator: Any) -> None:
+        self._exchange = exchange
+        self._iterator = iterator
+        self._context: Context = exchange.context
+
+    def _leave(self, token: Any) -> None:
+        self._context = get_current()
+        reset(token)
+
+
+class Stream(_Content):
+    """A synchronous iterator."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        token = attach(self._context)
+        self._exchange.disconnected = self._exchange.closes  # until the end is reached, whoever closes breaks off
+        try:
+            return next(self._iterator)
+        except StopIteration:
+            self._exchange.disconnected = False
+            raise
+        except BaseException as error:
+            self._exchange.disconnected = False
+            self._exchange.stream_failed(error)
+            raise
+        finally:
+            self._leave(token)
+
+
+class AsyncStream(_Content):
+    """An asynchronous iterator."""
+
+    __slots__ = ()
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        token = attach(self._context)
+        self._exchange.disconnected = self._exchange.closes
+        try:
+            return await self._iterator.__anext__()
+        except StopAsyncIteration:
+            self._exchange.disconnected = False
+            raise
+        except BaseException as error:
+            self._exchange.disconnected = False
+            self._exchange.stream_failed(error)
+            raise
+        finally:
+            self._leave(token)
