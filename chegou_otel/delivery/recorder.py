@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from chegou_otel import _guard
 from chegou_otel.delivery import handover, ledger, segments
 from chegou_otel.delivery.frames import FRAME_HEADER, NO_SCOPE, W_MORE, Kind, Priority, Reason
+from chegou_otel.delivery.origin import ours
 from chegou_otel.delivery.pool import Pool, Storage
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 #: A checkpoint every so many bytes: the courier is woken, the pressure looked at.
 STRIDE: Final = 256 * 1024
-_HERE: Final = os.path.dirname(__file__)  # noqa: PTH120
 
 _recorders: weakref.WeakSet[Recorder] = weakref.WeakSet()
 _hooked = False
@@ -43,20 +43,6 @@ def _renew_all() -> None:
     segments.in_use.clear()
     for recorder in list(_recorders):
         recorder._renew()
-
-
-def ours(error: BaseException) -> bool:
-    """Whether our code failed, as opposed to a signal handler that raised into it.
-
-    An exception of a handler has the handler's frame as its innermost, and one that was set from another thread has a
-    registered type.
-    """
-    if not isinstance(error, Exception) or _guard.is_foreign(error):
-        return False
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return trace is None or trace.tb_frame.f_code.co_filename.startswith(_HERE)
 
 
 class Recorder:

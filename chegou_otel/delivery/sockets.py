@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable
 
 #: ``getaddrinfo`` knows no deadline: after so long the thread that waits in it is left alone.
 RESOLVE_SECONDS: Final = 1.0
@@ -75,9 +76,11 @@ class DeadlineSocket:
 class Connection(http.client.HTTPConnection):
     """One keep-alive connection. No proxies, no redirects, no environment."""
 
-    def __init__(self, host: str, port: int, context: ssl.SSLContext | None) -> None:
+    def __init__(self, host: str, port: int, context: Callable[[], ssl.SSLContext] | None) -> None:
         super().__init__(host, port)
-        self.context = context
+        #: Makes the TLS context when it is needed first: a certificate that cannot be read is a failed delivery.
+        self._make_context = context
+        self._context: ssl.SSLContext | None = None
         self.deadline = 0.0
 
     def connect(self) -> None:
@@ -86,9 +89,10 @@ class Connection(http.client.HTTPConnection):
         """
         try:
             inner = _connect(self.host, self.port, self.deadline)
-            if self.context is not None:
+            if self._make_context is not None:
+                self._context = self._context or self._make_context()
                 inner.settimeout(remaining(self.deadline))
-                inner = self.context.wrap_socket(inner, server_hostname=self.host)
+                inner = self._context.wrap_socket(inner, server_hostname=self.host)
         except (OSError, ValueError, UnicodeError) as error:
             raise Unsent(str(error) or type(error).__name__) from error
         self.sock: Any = DeadlineSocket(inner, self.deadline)

@@ -23,6 +23,7 @@ from chegou_otel.delivery.sockets import Connection, Unsent
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable
 
     from chegou_otel.delivery.endpoints import Endpoint
 
@@ -96,13 +97,16 @@ class Transport:
         return answer
 
 
-def _context(endpoint: Endpoint) -> ssl.SSLContext:
+def _context(endpoint: Endpoint) -> Callable[[], ssl.SSLContext]:
     import ssl
 
-    context = ssl.create_default_context(cafile=endpoint.certificate)
-    if endpoint.client_certificate:
-        context.load_cert_chain(endpoint.client_certificate, endpoint.client_key)
-    return context
+    def make() -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=endpoint.certificate)
+        if endpoint.client_certificate:
+            context.load_cert_chain(endpoint.client_certificate, endpoint.client_key)
+        return context
+
+    return make
 
 
 def judge(response: http.client.HTTPResponse, content: bytes) -> Answer:

@@ -1,0 +1,262 @@
+"""One request and its answer: TLS, names, deadlines, what an answer means."""
+
+from __future__ import annotations
+
+import ssl
+import subprocess
+import time
+
+import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
+
+from chegou_otel.delivery import transport
+from chegou_otel.delivery.endpoints import Endpoint, endpoints, parse_headers
+from chegou_otel.delivery.frames import Kind, Signal
+from chegou_otel.delivery.protobuf import fields, varint
+from chegou_otel.delivery.transport import Transport, Verdict
+from tests.delivery.items import span
+from tests.delivery.receiver import Answer, Receiver, raw_server, unused_port, wait_for
+
+BODY = b""
+
+
+def send(endpoint, body=BODY, seconds=2.0):
+    return Transport(endpoint, {}).send(body, time.monotonic() + seconds)
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory):
+    """A certificate for 127.0.0.1 and one for another name, both signed by themselves; and one for a client."""
+    place = tmp_path_factory.mktemp("keys")
+    for name, alternative in (("right", "IP:127.0.0.1"), ("wrong", "DNS:elsewhere.example"), ("client", "DNS:client")):
+        subprocess.run(
+            [
+                "openssl",
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:prime256v1",
+                "-nodes",
+                "-days",
+                "2",
+                "-subj",
+                f"/CN={name}",
+            ]
+            + ["-addext", f"subjectAltName={alternative}", "-keyout", place / f"{name}.key", "-out", place / f"{name}.pem"],
+            check=True,
+            capture_output=True,
+        )
+    return place
+
+
+def tls_receiver(keys, name, client=False):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(keys / f"{name}.pem", keys / f"{name}.key")
+    if client:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(keys / "client.pem")
+    return Receiver(tls=context)
+
+
+def test_tls(make, scope, keys, monkeypatch):
+    """The OTLP certificate is what counts, whatever requests or curl are told; the connection is kept."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(keys / "wrong.pem"))
+    server = tls_receiver(keys, "right")
+    ways = {signal: Endpoint(f"{server.url}/v1/{signal.name.lower()}", certificate=str(keys / "right.pem")) for signal in Signal}
+    recorder = make(endpoints=ways)
+    for number in range(3):
+        recorder.append(Kind.SPAN, scope, span(f"span {number}"))
+        assert recorder.flush(5)
+    assert server.names() == ["span 0", "span 1", "span 2"]
+    # A session ticket that comes late may cost one connection.
+    assert server.connections <= 2
+    server.close()
+
+
+def test_tls_with_a_wrong_name_is_refused(keys):
+    server = tls_receiver(keys, "wrong")
+    answer = send(Endpoint(f"{server.url}/v1/traces", certificate=str(keys / "wrong.pem")))
+    assert answer.verdict is Verdict.UNSENT
+    assert "match" in answer.reason
+    assert not server.requests
+    server.close()
+
+
+def test_tls_with_an_unknown_certificate_is_refused(keys):
+    server = tls_receiver(keys, "right")
+    answer = send(Endpoint(f"{server.url}/v1/traces"))
+    assert answer.verdict is Verdict.UNSENT
+    assert "certificate verify failed" in answer.reason
+    server.close()
+
+
+def test_mutual_tls(keys):
+    server = tls_receiver(keys, "right", client=True)
+    url, ca = f"{server.url}/v1/traces", str(keys / "right.pem")
+    known = Endpoint(url, certificate=ca, client_certificate=str(keys / "client.pem"), client_key=str(keys / "client.key"))
+    assert send(known).verdict is Verdict.DELIVERED
+    assert send(Endpoint(url, certificate=ca)).verdict is not Verdict.DELIVERED
+    server.close()
+
+
+def test_a_certificate_that_is_not_there_harms_nobody(make, scope, receiver):
+    """A wrong path is told as a failed delivery, not as an exception in the application."""
+    way = Endpoint(receiver.url.replace("http:", "https:") + "/v1/traces", certificate="/nowhere.pem")
+    recorder = make(endpoints=dict.fromkeys(Signal, way))
+    assert recorder.append(Kind.SPAN, scope, span("kept"))
+    assert not recorder.flush(1)
+    assert recorder.ledger()["traces"].held == 1
+
+
+def test_a_handshake_that_never_ends():
+    with raw_server(lambda connection: time.sleep(10)) as url:
+        begin = time.monotonic()
+        answer = send(Endpoint(url.replace("http:", "https:")), seconds=0.5)
+        assert answer.verdict is Verdict.UNSENT
+        assert time.monotonic() - begin < 1
+
+
+def test_an_unknown_name():
+    answer = send(Endpoint("http://no-such-host.invalid:4318/v1/traces"))
+    assert answer.verdict is Verdict.UNSENT
+
+
+def test_refused():
+    answer = send(Endpoint(f"http://127.0.0.1:{unused_port()}/v1/traces"))
+    assert answer.verdict is Verdict.UNSENT
+    assert "refused" in answer.reason
+
+
+def test_no_proxy_is_asked(receiver, monkeypatch):
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{unused_port()}")
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{unused_port()}")
+    assert send(Endpoint(f"{receiver.url}/v1/traces")).verdict is Verdict.DELIVERED
+
+
+def test_a_connection_that_the_receiver_closed_is_not_used_again(receiver):
+    """Between two batches the other side may close; that is seen before anything is sent."""
+    receiver.default = Answer(headers={"connection": "close"})
+    way = Transport(Endpoint(f"{receiver.url}/v1/traces"), {})
+    for _ in range(3):
+        assert way.send(BODY, time.monotonic() + 2).verdict is Verdict.DELIVERED
+    assert receiver.connections == 3
+
+    kept = Transport(Endpoint(f"{receiver.url}/v1/traces"), {})
+    receiver.default = Answer()
+    assert kept.send(BODY, time.monotonic() + 2).verdict is Verdict.DELIVERED
+    port = receiver.port
+    receiver.close()
+    kept.connection.sock.inner.shutdown(0)  # what the other side's closing looks like from here
+    again = Receiver(port=port)
+    assert kept.send(BODY, time.monotonic() + 2).verdict is Verdict.DELIVERED
+    again.close()
+
+
+def test_an_endless_answer_is_cut(receiver):
+    receiver.default = Answer(500, b"x" * 3_000_000)
+    answer = send(Endpoint(f"{receiver.url}/v1/traces"))
+    assert answer.verdict is Verdict.REFUSED
+
+
+def test_partial_success_of_every_signal():
+    """Reading the answer needs no generated code."""
+    response = ExportLogsServiceResponse()
+    response.partial_success.rejected_log_records = 70_000
+    response.partial_success.error_message = "too öld"
+    assert transport.partial_success(response.SerializeToString()) == (70_000, "too öld")
+    assert transport.partial_success(b"") == (0, "")
+
+
+@pytest.mark.parametrize("data", [b"\x00", b"\x0a\x05ab", b"\x0f\x01", b"\xff" * 12, b"\x80"])
+def test_garbage_is_no_protobuf(data):
+    with pytest.raises(ValueError):
+        fields(data)
+
+
+@pytest.mark.parametrize("value", [0, 1, 127, 128, 300, 1 << 40])
+def test_varint(value):
+    assert fields(b"\x08" + varint(value)) == [(1, value)]
+
+
+@pytest.mark.parametrize("value, expected", [("3", 3), ("0", 0), ("-5", 0), ("1e9", 300), ("nan", None), ("soon", None), (None, None)])
+def test_retry_after(value, expected):
+    assert transport.retry_after(value) == expected
+
+
+def test_retry_after_as_a_date():
+    import email.utils
+
+    assert 8 <= transport.retry_after(email.utils.formatdate(time.time() + 10, usegmt=True)) <= 10
+
+
+def test_bad_request_says_why(receiver):
+    receiver.default = Answer(400, b"\x08\x03\x12\x0bno trace ID")  # google.rpc.Status
+    answer = send(Endpoint(f"{receiver.url}/v1/traces"))
+    assert (answer.verdict, answer.reason) == (Verdict.REJECTED, "HTTP 400 Bad Request no trace ID")
+
+
+# -- the environment
+
+
+def test_endpoints_by_the_environment():
+    found = endpoints(
+        None,
+        {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": "https://collector:4318/otlp/",
+            "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": "http://logs:9999/x",
+            "OTEL_EXPORTER_OTLP_HEADERS": "Authorization=Bearer%20abc,x=1",
+            "OTEL_EXPORTER_OTLP_TRACES_HEADERS": "x=2",
+            "OTEL_EXPORTER_OTLP_TIMEOUT": "2500",
+            "OTEL_EXPORTER_OTLP_METRICS_TIMEOUT": "500",
+            "OTEL_EXPORTER_OTLP_COMPRESSION": "none",
+            "OTEL_EXPORTER_OTLP_CERTIFICATE": "/ca.pem",
+        },
+    )
+    assert found[Signal.TRACES].url == "https://collector:4318/otlp/v1/traces"
+    assert found[Signal.LOGS].url == "http://logs:9999/x"
+    assert found[Signal.TRACES].headers == {"authorization": "Bearer abc", "x": "2"}
+    assert found[Signal.LOGS].headers["x"] == "1"
+    assert [found[signal].timeout for signal in Signal] == [2.5, 2.5, 0.5]
+    assert found[Signal.TRACES].compression == "none"
+    assert found[Signal.TRACES].certificate == "/ca.pem"
+
+
+def test_the_argument_stands_above_the_environment():
+    found = endpoints(
+        "http://mine:1", {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://other:2", "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": "http://other:3"}
+    )
+    assert {way.url for way in found.values()} == {"http://mine:1/v1/traces", "http://mine:1/v1/logs", "http://mine:1/v1/metrics"}
+
+
+def test_a_wrong_argument_raises_and_a_wrong_variable_warns(caplog):
+    with pytest.raises(ValueError, match="http://host:port"):
+        endpoints("localhost:4317", {})
+    found = endpoints(
+        None,
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": "localhost:4317", "OTEL_EXPORTER_OTLP_TIMEOUT": "ten", "OTEL_EXPORTER_OTLP_COMPRESSION": "zstd"},
+    )
+    assert found[Signal.TRACES] == Endpoint("http://localhost:4318/v1/traces")
+    assert "localhost:4317" in caplog.text
+    assert "TIMEOUT" in caplog.text
+    assert "COMPRESSION" in caplog.text
+
+
+def test_headers_cannot_smuggle_lines():
+    assert parse_headers("a=1%0d%0aevil: yes,b=2,,=3,c") == {"b": "2"}
+
+
+def test_log_lines_show_no_secrets():
+    assert Endpoint("https://user:secret@host:4318/v1/traces?token=x").shown == "https://host:4318/v1/traces"
+
+
+def test_clock_jump(make, receiver, scope, monkeypatch):
+    """Deadlines are monotonic: a wall clock that jumps a day changes nothing."""
+    recorder = make(receiver.url)
+    recorder.append(Kind.SPAN, scope, span("before"))
+    assert recorder.flush(3)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now - 86_400)
+    recorder.append(Kind.SPAN, scope, span("after"))
+    wait_for(lambda: receiver.names() == ["before", "after"], 5)
