@@ -45,6 +45,12 @@ HEADERS: Final = (
 )
 
 
+def quoted(identifier: str) -> str:
+    """An ID as the last part of a path. One that ends like the name of the JSON must not be taken for it."""
+    text = quote(str(identifier), safe="")
+    return f"{text.removesuffix('.json')}%2Ejson" if text.endswith(".json") else text
+
+
 def prepare() -> None:
     """Fail now, not on the first visit, when jinja2 is missing."""
     _environment()
@@ -61,7 +67,7 @@ def _environment() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"path": lambda text: quote(str(text), safe=""), "duration": words.duration, "moment": words.moment}
+    environment.filters |= {"path": quoted, "duration": words.duration, "moment": words.moment}
     return environment
 
 
@@ -90,6 +96,7 @@ def story_page(story: Story) -> bytes:
     start = min(lane.start for lane in story.lanes)
     waits = _waits(story, axis)
     lanes = [_lane(lane, axis, start) for lane in story.lanes]
+    whole = sum(len(lane["lines"]) for lane in lanes)
     return _render(
         "story.html",
         query=story.identifier,
@@ -99,8 +106,8 @@ def story_page(story: Story) -> bytes:
         figures=words.figures(story),
         start=words.moment(start),
         lanes=_first_lines(lanes),
-        shown=min(MOST_LINES, sum(len(lane["lines"]) for lane in lanes)),
-        whole=sum(len(lane["lines"]) for lane in lanes),
+        shown=min(MOST_LINES, whole),
+        whole=whole,
         ticks=_ticks(axis, start),
         waits=list(waits.values()),
         overview=[_overview(lane, axis, waits) for lane in story.lanes if lane.root],

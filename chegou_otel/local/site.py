@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from chegou_otel.local import page, story
 from chegou_otel.local.jaeger_api import JaegerApi
@@ -43,7 +43,7 @@ class Site:
         if page_of := self._pages.get(path):
             return page_of(request)
         if path.startswith("/c/"):
-            return self._story(unquote(path.removeprefix("/c/")))
+            return self._story(path.removeprefix("/c/"))
         if path.startswith("/api/"):
             status, told = self.jaeger.answer(path, request.query)
             return _json(told, status)
@@ -62,7 +62,7 @@ class Site:
         return _json({"metrics": self.store.metrics(request.query.get("name", ""))})
 
     def _story(self, name: str) -> Response:
-        identifier = name.removesuffix(".json")[:LONGEST_ID]
+        identifier = unquote(name.removesuffix(".json"))[:LONGEST_ID]
         told = story.build(self.store, identifier)
         if name.endswith(".json"):
             return (
@@ -73,7 +73,7 @@ class Site:
 
 def story_path(identifier: str) -> str:
     """The permalink of an ID."""
-    return f"/c/{quote(identifier, safe='')}"
+    return f"/c/{page.quoted(identifier)}"
 
 
 def _static(path: str) -> Response:

@@ -39,7 +39,7 @@ class Axis:
                 places.append(places[-1] + (GAP_WEIGHT * active if pressed else gap))
             if end > start:
                 times.append(end)
-                places.append(places[-1] + end - start)
+                places.append(places[-1] + (end - start))
         whole = places[-1] or 1.0
         return cls(tuple(times), tuple(place / whole for place in places), tuple(gaps))
 
