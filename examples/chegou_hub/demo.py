@@ -20,6 +20,7 @@ from processes import Process, Processes, StartError, free_port, until
 from story import Story, missing
 
 CORRELATION_HEADER = "X-Correlation-ID"
+ASKING = 5  # seconds that one `find` waits for a story that is not complete
 ORDERS = [("Ana Souza", "01310-100", "189.90"), ("Bruno Lima", "20040-020", "59.00"), ("Carla Dias", "01310-100", "320.50")]
 VISITS = ["/", "/pedidos/", "/pedidos/painel/", "/pedidos/relatorio/", "/pedidos/quebrado/"]
 
@@ -38,31 +39,33 @@ class Demo:
         self.backend: dict[str, Any] = {}
 
     def start(self) -> None:
-        """Start the programs, each when the one it needs answers."""
-        self.start_backend()
-        self.hub.env |= {
-            "OTEL_EXPORTER_OTLP_ENDPOINT": self.backend["endpoint"],
-            "CHEGOU_OTEL_SPOOL_DIR": str(self.hub.processes.folder / "spool"),
-        }
+        """Start the programs; those that do not need each other start side by side."""
+        backend = self.start_backend()
         self.hub.start_redis()
         step(f"Redis      {self.hub.redis_url}")
         self.hub.start_logistica()
         step(f"logistica  {self.hub.logistica_url}   a stub of the carrier's API")
         self.hub.migrate()
-        self.hub.start_web(port=self.args.port)
-        step(f"Django     {self.hub.url}   behind gunicorn")
-        self.hub.start_worker()
-        step("RQ worker  chegou-otel run -- rq worker default")
-
-    def start_backend(self) -> None:
-        """The local backend says on its first line of output where it listens."""
-        port = self.args.backend_port or free_port()
-        data = self.hub.processes.folder / "backend"
-        command = [*CLI, "dev", "--json", "--port", str(port), "--data", str(data)]
-        process = self.hub.processes.start("backend", command, cwd=HERE, env=self.hub.environment())
-        process.wait_for(lambda: first_json(process), "listening")
-        self.backend = first_json(process)
+        self.wait_for_backend(backend)
         step(f"backend    {self.backend['url']}   OTLP in, SQLite, the story page")
+        web = self.hub.start_web(port=self.args.port, wait=False)
+        self.hub.start_worker("run", "-c", "chegou_hub.rqconfig")  # a parent that has loaded Django forks work-horses that need not
+        step("RQ worker  chegou-otel run -- rq worker -c chegou_hub.rqconfig")
+        self.hub.wait_for_web(web)
+        step(f"Django     {self.hub.url}   behind gunicorn")
+
+    def start_backend(self) -> Process:
+        """`chegou-otel dev` on a port that is chosen here, so that nobody has to wait for it to say so."""
+        port = self.args.backend_port or free_port()
+        folder = self.hub.processes.folder
+        self.hub.env |= {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}", "CHEGOU_OTEL_SPOOL_DIR": str(folder / "spool")}
+        command = [*CLI, "dev", "--json", "--no-grpc", "--port", str(port), "--data", str(folder / "backend")]
+        return self.hub.processes.start("backend", command, cwd=HERE, env=self.hub.environment())
+
+    def wait_for_backend(self, backend: Process) -> None:
+        """It says where it listens as a line of JSON."""
+        backend.wait_for(lambda: first_json(backend), "listening")
+        self.backend = first_json(backend)
 
     def traffic(self) -> str:
         """What customers do; the correlation ID of the first order."""
@@ -83,11 +86,11 @@ class Demo:
         """`chegou-otel find`."""
         command = [*CLI, "find", correlation_id, "--url", self.backend["url"], *options]
         env = {**os.environ, **self.hub.environment()}
-        return subprocess.run(command, cwd=HERE, env=env, capture_output=True, text=True, timeout=30, check=False)
+        return subprocess.run(command, cwd=HERE, env=env, capture_output=True, text=True, timeout=30 + ASKING, check=False)
 
     def story(self, correlation_id: str) -> Story:
         """What the backend knows by now."""
-        result = self.find(correlation_id, "--json")
+        result = self.find(correlation_id, "--json", "--wait", str(ASKING))
         with contextlib.suppress(ValueError):
             told = json.loads(result.stdout)
             return Story(told["spans"], told["logs"])
@@ -101,7 +104,7 @@ class Demo:
             gaps[:] = missing(self.story(correlation_id))
             return not gaps
 
-        if not until(complete, self.args.deadline, pause=0.3):
+        if not until(complete, self.args.deadline, pause=0.2):
             said = self.find(correlation_id)
             raise StartError(
                 f"After {self.args.deadline:.0f} s the story of {correlation_id} lacks: {', '.join(gaps)}.\n"

@@ -73,14 +73,14 @@ class Hub:
             port = free_port()
             folder = str(self.processes.folder)
             flags = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no", "--dir", folder]
-            self._start("redis", [*redis_command(), *flags], port)
+            self._listening(self._start("redis", [*redis_command(), *flags]), port)
             self.redis_url = f"redis://127.0.0.1:{port}/0"
         self.env["REDIS_URL"] = self.redis_url
 
     def start_logistica(self) -> None:
         """The stub of the carrier's API."""
         port = free_port()
-        self._start("logistica", [PYTHON, "logistica.py", str(port)], port)
+        self._listening(self._start("logistica", [PYTHON, "logistica.py", str(port)]), port)
         self.logistica_url = self.env["LOGISTICA_URL"] = f"http://127.0.0.1:{port}"
 
     def migrate(self) -> None:
@@ -89,12 +89,19 @@ class Hub:
         if process.wait(120) != 0:
             process.wait_for(lambda: False, "done", 0)
 
-    def start_web(self, server: str = "gunicorn", port: int = 0) -> Process:
+    def start_web(self, server: str = "gunicorn", port: int = 0, *, wait: bool = True) -> Process:
         """Django behind one of SERVERS."""
-        self.port = port or free_port()
         if port and answers(port):
             raise StartError(f"Port {port} is in use: give another one with --port, or leave it out for a free one")
-        return self._start("web", [part.format(port=self.port) for part in SERVERS[server]], self.port)
+        self.port = port or free_port()
+        web = self._start("web", [part.format(port=self.port) for part in SERVERS[server]])
+        if wait:
+            self.wait_for_web(web)
+        return web
+
+    def wait_for_web(self, web: Process) -> None:
+        """Until it answers."""
+        self._listening(web, self.port)
 
     def start_worker(self, how: str = "run", *options: str) -> Process:
         """A worker, started in one of the ways of WORKERS."""
@@ -103,11 +110,11 @@ class Hub:
         worker.wait_for(lambda: "istening on" in worker.text(), "listening")
         return worker
 
-    def _start(self, name: str, command: list[str], port: int = 0) -> Process:
-        process = self.processes.start(name, command, cwd=HERE, env=self.environment())
-        if port:
-            process.wait_for(lambda: answers(port), f"listening on port {port}")
-        return process
+    def _start(self, name: str, command: list[str]) -> Process:
+        return self.processes.start(name, command, cwd=HERE, env=self.environment())
+
+    def _listening(self, process: Process, port: int) -> None:
+        process.wait_for(lambda: answers(port), f"listening on port {port}")
 
     def environment(self) -> dict[str, str]:
         """What the programs get on top of ours: the checkout is importable even where it is not installed."""

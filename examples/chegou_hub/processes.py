@@ -100,22 +100,27 @@ class Process:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
 
-    def stop(self, grace: float = 8) -> None:
-        """Ask it to end, insist after `grace` seconds, and end what is left of its group."""
+    def ask_to_end(self) -> None:
+        """SIGTERM, when it still runs."""
         if self.returncode is None:
             self.signal(signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.wait(grace)
+
+    def stop(self, grace: float = 8) -> None:
+        """Ask it to end, insist after `grace` seconds, and end what is left of its group."""
+        self.ask_to_end()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(grace)
         self._signal_group(signal.SIGKILL)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.wait(5)
 
 
 class Processes:
-    """A group of programs that are stopped together, last started first."""
+    """A group of programs that are stopped together: those that use the others first, side by side."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, users: Sequence[str] = ("web", "worker")) -> None:
         self.folder = folder
+        self.users = users
         self.running: list[Process] = []
 
     def start(self, name: str, command: Sequence[str], *, cwd: Path, env: Mapping[str, str]) -> Process:
@@ -126,8 +131,13 @@ class Processes:
 
     def stop(self) -> None:
         """Stop them all."""
-        while self.running:
-            self.running.pop().stop()
+        users = [process for process in self.running if process.name in self.users]
+        for wave in (users, [process for process in self.running if process not in users]):
+            for process in wave:
+                process.ask_to_end()
+            for process in wave:
+                process.stop()
+        self.running.clear()
 
     def __enter__(self) -> Self:
         return self
