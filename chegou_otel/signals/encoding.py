@@ -26,6 +26,10 @@ class Safe(str):
     __slots__ = ()
 
 
+# A str like any other to the encoder: without this it would be asked what kind of object it is, at several times the cost.
+otlp._ENCODERS[Safe] = otlp._string
+
+
 class Static:
     """What is constant for a route, a statement or a host: name, kind, attributes. Encoded once, cached by who made it.
 
