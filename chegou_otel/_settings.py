@@ -122,7 +122,7 @@ def _listed(text: str) -> tuple[str, ...]:
     return tuple(item.strip() for item in text.split(",") if item.strip())
 
 
-_PARSERS: dict[type, Callable[[str], Any]] = {bool: _boolean, int: int, float: float, str: str.strip, tuple: _listed}
+_PARSERS: dict[Any, Callable[[str], Any]] = {bool: _boolean, int: int, float: float, str: str.strip, tuple: _listed}
 
 
 class Shape(typing.NamedTuple):
@@ -133,7 +133,7 @@ class Shape(typing.NamedTuple):
     optional: bool
 
     def __str__(self) -> str:
-        return " | ".join(repr(word) for word in self.words) or {tuple: "list of str"}.get(self.base, self.base.__name__)
+        return " | ".join(repr(word) for word in self.words) or ("list of str" if self.base is tuple else self.base.__name__)
 
 
 def shapes() -> dict[str, Shape]:
@@ -172,7 +172,7 @@ def check(name: str, value: Any, shape: Shape) -> Any:
         raise TypeError(f"{name} takes {shape}, not {value!r}")
     if shape.words and value not in shape.words:
         raise ValueError(f"{name} takes {shape}, not {value!r}")
-    if shape.base in (int, float) and value < 0:
+    if isinstance(value, int | float) and value < 0:
         raise ValueError(f"{name} is not negative, and this is: {value!r}")
     return value
 

@@ -94,16 +94,14 @@ _ENCODERS: dict[type, Callable[..., bytes]] = {
     bytes: lambda value: message(b"\x3a", value),
     type(None): lambda _value: b"",
 }
+#: Values whose text says all there is to say.
+PLAIN: Final = (uuid.UUID, decimal.Decimal, datetime.date, datetime.time, datetime.timedelta, pathlib.PurePath)
 _BASES: Final[tuple[tuple[type | tuple[type, ...], Callable[..., bytes]], ...]] = (
     (bool, _ENCODERS[bool]),
     (int, lambda value: _integer(int(value))),
     (float, lambda value: b"\x21" + _DOUBLE(float(value))),
     (str, lambda value: _string(str.__str__(value))),
-    # Plain values whose text says all there is to say.
-    (
-        (uuid.UUID, decimal.Decimal, datetime.date, datetime.time, datetime.timedelta, pathlib.PurePath),
-        lambda value: _string(str(value)),
-    ),
+    (PLAIN, lambda value: _string(str(value))),
 )
 
 _KEYS: dict[str, bytes] = {}

@@ -25,7 +25,7 @@ def install(runtime: Runtime) -> None:
         def start(self: Thread) -> None:
             context = get_current()
             # A pool's thread outlives the request that happened to need it: its tasks carry contexts, it does not.
-            if runtime.armed and context and getattr(self, "_target", None) is not pools._worker:  # type: ignore[attr-defined]
+            if runtime.armed and context and getattr(self, "_target", None) is not pools._worker:
                 self.run = functools.partial(_run_thread, self, self.run, context)  # type: ignore[method-assign]
             original(self)
 

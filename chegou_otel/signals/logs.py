@@ -130,7 +130,7 @@ class LogBridge:
             self.uid.field(),
         ]
         if correlation is not None:
-            parts.append(correlation.log_block or correlation_block(correlation))  # type: ignore[attr-defined]
+            parts.append(correlation.log_block or correlation_block(correlation))  # type: ignore[attr-defined, arg-type]
         if record.exc_info:
             parts += self._exception(record.exc_info[1])
         if len(record.__dict__) > _BARE + (correlation is not None) + (2 if ids else 0):
@@ -196,7 +196,7 @@ def foreign_ids(span: object, fields: dict[str, Any]) -> bytes:
     return _IDS(b"\x4a\x10", trace, b"\x52\x08", own, b"\x45", int(context.trace_flags))
 
 
-_TELLING: Final = (str, int, float, bytes, list, tuple, dict, otlp.uuid.UUID, otlp.decimal.Decimal, otlp.datetime.date, otlp.datetime.timedelta)
+_TELLING: Final = (str, int, float, bytes, list, tuple, dict, *otlp.PLAIN)
 
 
 def is_telling(value: object) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from opentelemetry.sdk import metrics as sdk
 from opentelemetry.sdk.metrics._internal.measurement_consumer import SynchronousMeasurementConsumer
@@ -80,9 +80,9 @@ class Consumer(SynchronousMeasurementConsumer):
         self._reader_storages = {
             reader: MetricReaderStorage(
                 self._sdk_config,
-                reader._instrument_class_temporality,
-                reader._instrument_class_aggregation,
-                reader._instrument_class_cardinality_limit,
+                cast("Any", reader._instrument_class_temporality),
+                cast("Any", reader._instrument_class_aggregation),
+                cast("Any", reader._instrument_class_cardinality_limit),
             )
             for reader in self._reader_storages
         }
@@ -97,7 +97,7 @@ class MeterProvider(sdk.MeterProvider):
         self.armed = True
         self.consumer = Consumer(sdk_config=self._sdk_config, metric_readers=[reader])
         self._measurement_consumer = self.consumer
-        reader._set_collect_callback(self.consumer.collect)
+        reader._set_collect_callback(cast("Any", self.consumer.collect))
 
     @guarded
     def collect(self) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from chegou_otel._settings import Settings
 
@@ -133,11 +133,12 @@ def create_resource(settings: Settings, role: str, version: str) -> Resource:
         "deployment.environment.name": settings.environment,
     }
     environment = OTELResourceDetector().detect()
-    known = {**guessed, **environment.attributes, **told}
+    known: dict[str, Any] = {**guessed, **environment.attributes, **told}
     # Built directly: Resource.create would run every installed detector, threads included.
-    return Resource({key: value for key, value in {**known, **_missing(told, guessed, environment)}.items() if value is not None})  # type: ignore[arg-type]
+    known.update(_missing(told, guessed, environment))
+    return Resource({key: value for key, value in known.items() if value is not None})
 
 
-def _missing(told: dict[str, str | None], guessed: dict[str, object], environment: Resource) -> dict[str, object]:
+def _missing(told: Mapping[str, str | None], guessed: Mapping[str, object], environment: Resource) -> dict[str, object]:
     """What an argument left open: the environment's value, else the guess."""
     return {key: environment.attributes.get(key, guessed[key]) for key, value in told.items() if value is None}

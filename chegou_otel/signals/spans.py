@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import struct
 from time import time_ns
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.trace import Span as SdkSpan
@@ -58,6 +58,7 @@ def correlation_block(correlation: Correlation) -> bytes:
 _FROM_CLIENT: Final = otlp.attribute(otlp.SPAN, "correlation_id.source", "client")
 
 
+@final
 class Span(SdkSpan):
     """A recording span. Made by :class:`~chegou_otel.signals.tracing.Tracer` only."""
 
@@ -99,7 +100,7 @@ class Span(SdkSpan):
         return self.get_span_context()
 
     @property
-    def _context(self) -> SpanContext:  # what inherited methods read
+    def _context(self) -> SpanContext:  # type: ignore[override]  # what inherited methods read
         return self.get_span_context()
 
     @property
@@ -107,7 +108,7 @@ class Span(SdkSpan):
         return self.static.name
 
     @property
-    def _name(self) -> str:
+    def _name(self) -> str:  # type: ignore[override]
         return self.static.name
 
     @property
@@ -124,11 +125,11 @@ class Span(SdkSpan):
         return self._parent_context
 
     @property
-    def _parent(self) -> SpanContext | None:
+    def _parent(self) -> SpanContext | None:  # type: ignore[override]
         return self.parent
 
     @property
-    def _attributes(self) -> dict[str, Any]:
+    def _attributes(self) -> dict[str, Any]:  # type: ignore[override]
         """The redacted view, decoded: what processors, exporters and the curious see."""
         seen: dict[str, Any] = {**self.static.attributes, **self.tracer.state.encoder.cleaned(dict(self.extra))}
         if self.correlation is not None:
@@ -136,12 +137,12 @@ class Span(SdkSpan):
         return seen
 
     @property
-    def _events(self) -> Sequence[Event]:
+    def _events(self) -> Sequence[Event]:  # type: ignore[override]
         clean = self.tracer.state.encoder.cleaned
         return tuple(Event(e.name, clean(e.attributes or {}), e.timestamp) for e in self._event_list or ())  # type: ignore[arg-type]
 
     @property
-    def _links(self) -> Sequence[Link]:
+    def _links(self) -> Sequence[Link]:  # type: ignore[override]
         return tuple(self._link_list or ())
 
     @property
@@ -149,15 +150,15 @@ class Span(SdkSpan):
         return self._dropped
 
     @property
-    def _resource(self) -> Any:
+    def _resource(self) -> Any:  # type: ignore[override]
         return self.tracer.resource
 
     @property
-    def _instrumentation_scope(self) -> Any:
+    def _instrumentation_scope(self) -> Any:  # type: ignore[override]
         return self.tracer._instrumentation_scope
 
     @property
-    def _instrumentation_info(self) -> Any:
+    def _instrumentation_info(self) -> Any:  # type: ignore[override]
         return self.tracer.instrumentation_info
 
     @property
@@ -311,6 +312,7 @@ class Span(SdkSpan):
         ])  # fmt: skip
 
 
+@final
 class QuietSpan(NonRecordingSpan):
     """What ``begin`` returns when nothing is recorded: a context that propagates, and our span's methods doing nothing."""
 

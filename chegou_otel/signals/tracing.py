@@ -128,10 +128,11 @@ class Tracer(sdk.Tracer):
         """The general way: the sampler and the ID generator are asked, as in the SDK."""
         ids = self.id_generator
         trace_id = parent.trace_id if parent else ids.generate_trace_id()
-        verdict = self.sampler.should_sample(ctx, trace_id, static.name, _KINDS[static.kind], attributes or static.attributes, links)
+        told: Any = attributes or static.attributes
+        verdict = self.sampler.should_sample(ctx, trace_id, static.name, _KINDS[static.kind], told, links)
         random_bit = (parent.trace_flags & 2) if parent else (2 if ids.is_trace_id_random() else 0)
-        flags = random_bit | (_SAMPLED if verdict.decision.is_sampled() else 0)
-        if not verdict.decision.is_recording():
+        flags = random_bit | (_SAMPLED if verdict.decision.is_sampled() else 0)  # type: ignore[no-untyped-call]
+        if not verdict.decision.is_recording():  # type: ignore[no-untyped-call]
             return QuietSpan(SpanContext(trace_id, ids.generate_span_id(), False, TraceFlags(flags), verdict.trace_state))
         span = _new(Span)
         span.trace_bytes = trace_id.to_bytes(16)

@@ -94,7 +94,7 @@ class Recorded:
         return {span.trace_id for span in self.spans}
 
     def correlation_ids(self) -> set[str | None]:
-        return {item.correlation_id for item in [*self.spans, *self.logs]}
+        return {span.correlation_id for span in self.spans} | {log.correlation_id for log in self.logs}
 
     def assert_no_leak(self, *secrets: str) -> None:
         """Fail when one of ``secrets`` is in anything recorded (spans, logs, metrics)."""

@@ -108,7 +108,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
         byte = data[at]
         at += 1
         value |= (byte & 0x7F) << shift
-        if byte < 0x80:  # noqa: PLR2004 - the continuation bit
+        if byte < 0x80:
             return value, at
         shift += 7
 
@@ -153,17 +153,17 @@ def any_value(data: bytes) -> Any:
         raw = raws[0]
         if number == 1:
             return bytes(raw).decode()
-        if number == 2:  # noqa: PLR2004 - AnyValue's field numbers
+        if number == 2:
             return bool(raw)
-        if number == 3:  # noqa: PLR2004
+        if number == 3:
             return raw - (1 << 64) if raw >= 1 << 63 else raw
-        if number == 4:  # noqa: PLR2004
+        if number == 4:
             return struct.unpack("<d", raw)[0]
-        if number == 5:  # noqa: PLR2004
+        if number == 5:
             return [any_value(item) for item in fields(raw).get(1, [])]
-        if number == 6:  # noqa: PLR2004
+        if number == 6:
             return attributes(fields(raw).get(1, []))
-        if number == 7:  # noqa: PLR2004
+        if number == 7:
             return bytes(raw)
     return None
 
@@ -180,7 +180,7 @@ def attributes(raws: list[bytes]) -> dict[str, Any]:
         key = _text(pair, 1)
         if key in found:
             raise ValueError(f"attribute {key!r} stands twice")
-        found[key] = any_value(pair[2][0]) if 2 in pair else None  # noqa: PLR2004
+        found[key] = any_value(pair[2][0]) if 2 in pair else None
     return found
 
 
@@ -241,14 +241,14 @@ def metric(payload: bytes, scope: str) -> RecordedMetric:
     found = _body(payload)
     number = next(n for n in _DATA if n in found)
     data = fields(found[number][0])
-    make = _histogram if number == 9 else _exponential if number == 10 else _number  # noqa: PLR2004 - Metric's field numbers
+    make = _histogram if number == 9 else _exponential if number == 10 else _number
     return RecordedMetric(
         name=_text(found, 1),
         unit=_text(found, 3),
         kind=_DATA[number],
         points=tuple(make(fields(raw)) for raw in data.get(1, [])),
         scope=scope,
-        monotonic=bool(_int(data, 3)) if number == 7 else False,  # noqa: PLR2004
+        monotonic=bool(_int(data, 3)) if number == 7 else False,
     )
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from chegou_otel.testing import Recorded
 
 
-@pytest.fixture
+@pytest.fixture  # type: ignore[untyped-decorator]
 def telemetry() -> Iterator[Recorded]:
     """What the code under test records: spans, logs, metrics, jobs. Nothing is sent."""
     from chegou_otel.testing import capture
