@@ -6,7 +6,6 @@ import logging
 import signal
 import sqlite3
 import sys
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ CANNOT_START = 1
 HTTP_PORT = 4318
 GRPC_PORT = 4317
 KEEP_DAYS = 7
+ENDINGS = (signal.SIGINT, signal.SIGTERM)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -56,9 +56,8 @@ def run(args: argparse.Namespace) -> int:
     from chegou_otel.local.days import default_folder
 
     logging.basicConfig(format="chegou-otel dev: %(message)s", level=logging.WARNING, stream=sys.stderr)
-    ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
+    # Blocked in every thread that is started from here on, so that the kernel can give them to nobody but sigwait().
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)
     folder = (args.data or default_folder()).expanduser().absolute()
     backend = Backend(Options(folder, args.host, args.http_port, args.ui_port, args.retention_days))
     try:
@@ -69,7 +68,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"chegou-otel dev: {_advice(error, backend.options)}", file=sys.stderr)
         return CANNOT_START
     _say(backend, without, as_json=args.json)
-    ended.wait()
+    signal.sigwait(ENDINGS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDINGS)  # whoever asks twice does not want to wait
     backend.stop()
     return 0
 

@@ -60,9 +60,47 @@ def harmless(parsed: Page) -> None:
             assert attributes["src"] == "/static/page.js"
 
 
-KNOWN_TAGS = set(
-    "html head meta title link script body header a svg path form input kbd main h1 table thead tr th tbody td span section ul li b p code"
-    " div rect defs pattern details summary dl dt dd".split()
+KNOWN_TAGS = frozenset(
+    [
+        "html",
+        "head",
+        "meta",
+        "title",
+        "link",
+        "script",
+        "body",
+        "header",
+        "a",
+        "svg",
+        "path",
+        "form",
+        "input",
+        "kbd",
+        "main",
+        "h1",
+        "table",
+        "thead",
+        "tr",
+        "th",
+        "tbody",
+        "td",
+        "span",
+        "section",
+        "ul",
+        "li",
+        "b",
+        "p",
+        "code",
+        "div",
+        "rect",
+        "defs",
+        "pattern",
+        "details",
+        "summary",
+        "dl",
+        "dt",
+        "dd",
+    ]
 )
 
 
