@@ -21,7 +21,7 @@ try:
     import sys
     sys.path += [entry for entry in {path!r} if entry not in sys.path]
     from chegou_otel.integrations.rq.spawn import begin
-    begin({arguments!r}, {segment!r})
+    begin({arguments!r}, {segment!r}, {parent!r})
 except Exception as error:
     print(f"chegou_otel: this work-horse runs without telemetry: {{error!r}}", file=sys.stderr)
 """
@@ -45,7 +45,7 @@ def bootstrapped(segment_path: str | None) -> Iterator[None]:
     from chegou_otel import _setup
 
     arguments = _setup.arguments()
-    line = _LINE.format(path=sys.path, arguments=arguments, segment=segment_path)
+    line = _LINE.format(path=sys.path, arguments=arguments, segment=segment_path, parent=os.getpid())
     with _prefixed(os, "posix_spawn", 1, line), _prefixed(os, "spawnv", 2, line):
         yield
 
@@ -69,17 +69,23 @@ def _prefixed(owner: Any, name: str, position: int, line: str) -> Iterator[None]
         setattr(owner, name, original)
 
 
-def begin(arguments: dict[str, Any], segment: str | None) -> None:
-    """In the spawned work-horse: ``setup()`` with the parent's arguments, writing to the segment that it reserved."""
+def begin(arguments: dict[str, Any], segment: str | None, parent: int) -> None:
+    """In the spawned work-horse: ``setup()`` with the parent's arguments, writing to the segment that it reserved.
+
+    Where the environment has set telemetry up already (``chegou-otel run``), that stays and hands over.
+    """
     global _spawned, _path
+    if os.getpid() == parent:
+        return  # somebody runs the source without spawning
     from chegou_otel import _guard, _setup
 
     _spawned, _path = True, segment
 
     @_guard.guarded
     def run() -> None:
+        if _setup._current is None:
+            _setup.start({**arguments, "active": "always"})
         # The worker's classes are imported now, so that the work-horse hands over before it performs anything.
         __import__("rq.worker.worker_classes")
-        _setup.start({**arguments, "active": "always"})
 
     run()
