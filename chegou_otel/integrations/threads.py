@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry.context import Context, attach, get_current
 
+from chegou_otel._guard import guarded
 from chegou_otel.correlation import reset
 
 if TYPE_CHECKING:
@@ -23,10 +24,8 @@ def install(runtime: Runtime) -> None:
     def make_start(original: Callable[[Thread], None]) -> Callable[[Thread], None]:
         @functools.wraps(original)
         def start(self: Thread) -> None:
-            context = get_current()
-            # A pool's thread outlives the request that happened to need it: its tasks carry contexts, it does not.
-            if runtime.armed and context and getattr(self, "_target", None) is not pools._worker:
-                self.run = functools.partial(_run_thread, self, self.run, context)  # type: ignore[method-assign]
+            if runtime.armed:
+                carry(self)
             original(self)
 
         return start
@@ -45,10 +44,30 @@ def install(runtime: Runtime) -> None:
     runtime.wrap(pools.ThreadPoolExecutor, "submit", make_submit)
 
 
-def _run_thread(thread: Thread, run: Callable[[], None], context: Context) -> None:
-    # The partial holds the thread and the thread held the partial: without this, only the garbage collector frees them.
-    del thread.run
-    _within(context, run)
+@guarded
+def carry(thread: Thread) -> None:
+    """Have the thread run in the caller's context. Once: one that is started twice raises, and runs all the same."""
+    context = get_current()
+    # A pool's thread outlives the request that happened to need it: its tasks carry contexts, it does not.
+    if context and getattr(thread, "_target", None) is not pools._worker and not isinstance(vars(thread).get("run"), _Carried):
+        thread.run = _Carried(thread, thread.run, context)  # type: ignore[method-assign]
+
+
+class _Carried:
+    """A thread's ``run``, in the context of whoever started it."""
+
+    __slots__ = ("_context", "_run", "_thread")
+
+    def __init__(self, thread: Thread, run: Callable[[], None], context: Context) -> None:
+        self._thread = thread
+        self._run = run
+        self._context = context
+
+    def __call__(self) -> None:
+        # This holds the thread and the thread holds this: without it, only the garbage collector frees them.
+        if vars(self._thread).get("run") is self:
+            del self._thread.run
+        _within(self._context, self._run)
 
 
 def _within(context: Context, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
