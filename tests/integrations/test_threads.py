@@ -37,8 +37,8 @@ def test_a_run_that_was_assigned_to_the_instance_runs(telemetry):
     thread = threading.Thread()
     thread.run = lambda: seen.append(chegou_otel.get_correlation_id())
 
-    with chegou_otel.use_correlation_id("own-run"):
+    with chegou_otel.use_correlation_id("own-run-of-it"):
         thread.start()
     thread.join(10)
 
-    assert seen == ["own-run"]
+    assert seen == ["own-run-of-it"]
