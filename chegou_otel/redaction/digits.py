@@ -18,8 +18,9 @@ _NUMBER: Final = re.compile(
 )
 _SEPARATORS: Final = str.maketrans("", "", ".-/ ")
 _CPF_DIGITS: Final = 11
+_CNPJ_LENGTH: Final = 14
 _CNPJ_WEIGHTS: Final = (6, 5, 4, 3, 2, 9, 8, 7, 6, 5, 4, 3, 2)
-_LUHN_DOUBLED: Final = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
+_LUHN_DOUBLED: Final = str.maketrans("0123456789", "0246813579")
 # First digits and lengths of the schemes in use: Visa, Mastercard, Elo, Hipercard, Discover, Maestro, UnionPay, JCB, Amex, Diners.
 _CARD: Final = re.compile(r"4(?:\d{12}|\d{15}|\d{18})|(?:5\d|6\d|2[2-7]|35)\d{14}|6\d{17,18}|3[47]\d{13}|3[0689]\d{12}", re.ASCII)
 
@@ -53,19 +54,27 @@ def is_card(digits: str) -> bool:
     """A scheme's first digits and length, and Luhn's sum."""
     if _CARD.fullmatch(digits) is None or digits == digits[0] * len(digits):
         return False
-    odd = sum(int(digit) for digit in digits[-1::-2])
-    return (odd + sum(_LUHN_DOUBLED[int(digit)] for digit in digits[-2::-2])) % 10 == 0
+    both = digits[-1::-2] + digits[-2::-2].translate(_LUHN_DOUBLED)
+    return (sum(both.encode()) - ord("0") * len(both)) % 10 == 0
 
 
-def _judge(match: re.Match[str], mark: str) -> str:
+def _is_number(match: re.Match[str]) -> bool:
     found = match[0].translate(_SEPARATORS)
     if match["cpf"] is not None and is_cpf(found):
-        return mark
-    if not found.isdigit():
-        return mark if is_cnpj(found) else match[0]
-    return mark if (len(found) == 14 and is_cnpj(found)) or is_card(found) else match[0]  # noqa: PLR2004 (a CNPJ's length)
+        return True
+    if len(found) == _CNPJ_LENGTH and is_cnpj(found):
+        return True
+    return found.isdigit() and is_card(found)
 
 
 def hide_numbers(text: str, mark: str) -> str:
     """``text`` without card, CPF and CNPJ numbers."""
-    return _NUMBER.sub(lambda match: _judge(match, mark), text)
+    pieces: list[str] = []
+    done = at = 0
+    while (match := _NUMBER.search(text, at)) is not None:
+        # After a miss the next candidate may begin inside of it: "1234 4111 1111 1111 1111".
+        at = match.start() + 1
+        if _is_number(match):
+            pieces += (text[done : match.start()], mark)
+            done = at = match.end()
+    return "".join(pieces) + text[done:] if pieces else text

@@ -10,13 +10,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 #: Secret wherever they are inside a word, so ``password1``, ``oldpassword`` and ``cpfcliente`` count too. No other word contains them.
-_INSIDE: Final = ("password", "passwd", "passphrase", "passcode", "cpf", "cnpj", "apikey", "secretkey", "privatekey", "accesskey", "senhas")
+_INSIDE: Final = ("password", "passwd", "passphrase", "passcode", "cpf", "cnpj", "apikey", "secretkey", "privatekey", "accesskey")
+#: Portuguese "senha" inside a word, but not in resenha (review) and desenha (draws).
+_SENHA: Final = re.compile(r"(?<![rd]e)senha")
 #: Secret as a word, or at its end: ``clientsecret``, ``csrfmiddlewaretoken``, ``phpsessid``.
 _ENDINGS: Final = ("secret", "token", "authorization", "cookie", "pwd", "sessid", "sessionid", "sessionkey")
 # fmt: off
 #: Secret as a word of its own, anywhere in the key.
 _WORDS: Final = frozenset((
-    "secrets", "credential", "credentials", "credencial", "credenciais", "cookies", "senha", "segredo", "cvv", "cvc", "jwt", "otp", "totp",
+    "secrets", "credential", "credentials", "credencial", "credenciais", "cookies", "segredo", "cvv", "cvc", "jwt", "otp", "totp",
     "bearer",
 ))
 #: Secret only as the last word: ``user_pass`` but not ``pass_rate``, ``x-auth`` but not ``auth_backend``.
@@ -32,9 +34,9 @@ _PAIRS: Final = frozenset((
 ))
 #: A key that ends like this tells about a secret and is none: ``token_count``, ``password_changed``, ``cookie_name``.
 _ABOUT: Final = frozenset((
-    "age", "at", "changed", "count", "counts", "domain", "enabled", "endpoint", "expiration", "expires", "expiry", "httponly", "len", "length",
-    "limit", "max", "min", "ms", "name", "names", "path", "policy", "present", "required", "samesite", "seconds", "secure", "size", "status",
-    "total", "ttl", "type", "types", "valid",
+    "age", "at", "changed", "count", "counts", "domain", "enabled", "endpoint", "expiration", "expires", "expiry", "httponly", "len",
+    "length", "limit", "max", "min", "ms", "name", "names", "path", "policy", "present", "required", "samesite", "seconds", "secure",
+    "size", "status", "total", "ttl", "type", "types", "valid",
 ))
 # fmt: on
 _CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -90,4 +92,4 @@ def _built_in(words: list[str]) -> bool:
         return False
     if words[-1] in _LAST or not _WORDS.isdisjoint(words) or any(f"{one} {two}" in _PAIRS for one, two in pairwise(words)):
         return True
-    return any(word.endswith(_ENDINGS) or any(part in word for part in _INSIDE) for word in words)
+    return any(word.endswith(_ENDINGS) or any(part in word for part in _INSIDE) or _SENHA.search(word) for word in words)

@@ -7,6 +7,7 @@ classes, where one search stands for several words.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 PAIRS: Final = 1
@@ -36,10 +37,13 @@ def _marking(marked: str) -> bytes:
 
 
 _DIGITS: Final = "0123456789"
-_CAPITALS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _FOLD: Final = _folding()
-_RUNS: Final = _marking(_DIGITS + _CAPITALS + _CAPITALS.lower())
-_CAPITAL_RUNS: Final = _marking(_DIGITS + _CAPITALS)
+_RUNS: Final = _marking(_DIGITS + _LETTERS)
+_FOURTEEN: Final = "0" * 14
+_ZEROS: Final = re.compile("0*+")
+#: A CNPJ, and the escape that may stand right before it (``%3D``).
+_CNPJ_RUN: Final = 16
 
 
 def fold(text: str) -> str:
@@ -58,7 +62,7 @@ _PASS, _SENHA, _AUTH, _SESS, _CHAVE, _SEG, _CRET, _OTP = map(fold, ("pass", "sen
 _BEARER, _BASIC, _BEGIN, _AIZA, _GLPAT = map(fold, ("bearer", "basic", "-----begin", "aiza", "glpat-"))
 #: How tokens begin that hold fourteen letters and digits in a row.
 _STARTS: Final = tuple(
-    map(fold, ("eyj", "gh", "akia", "asia", "k_live_", "k_test_", "whsec", "npm_", "pypi-", "hf_", "shp", "dop_v", "ya29"))
+    map(fold, ("eyj", "gh", "hub_pat_", "akia", "asia", "k_live_", "k_test_", "whsec", "npm_", "pypi-", "hf_", "shp", "dop_v1_"))
 )
 
 
@@ -73,8 +77,8 @@ def look(text: str, roots: tuple[str, ...]) -> int:
         found = PAIRS
     if "000" in low and _numbers(low):
         found |= NUMBERS
-    if "00000000000000" in runs:
-        found |= _long_run(raw, low)
+    if _FOURTEEN in runs:
+        found |= _long_runs(raw, low, runs)
     if dashed:
         if _BEGIN in low:
             found |= PEM
@@ -82,7 +86,7 @@ def look(text: str, roots: tuple[str, ...]) -> int:
             found |= TOKENS
         if "/" in low and "00.000.000/0000-00" in runs:
             found |= NUMBERS
-    if ("z" in low and _AIZA in low) or ("." in low and "sg." in low):
+    if ("z" in low and _AIZA in low) or ("." in low and ("sg." in low or ("y" in low and "ya00." in low))):
         found |= TOKENS
     if "@" in low:
         found |= USERINFO | EMAILS
@@ -99,7 +103,7 @@ def names_a_secret(low: str, roots: tuple[str, ...]) -> bool:
         or _SEG in low  # segredo, seguranca, sig, signature
         or _OTP in low
         or ("ss" in low and (_PASS in low or _SESS in low))
-        or ("k" in low and ("oke" in low or "key" in low))  # token, cookie
+        or ("k" in low and "ke" in low and ("oke" in low or "key" in low))  # token, cookie
         or ("h" in low and (_SENHA in low or _AUTH in low or _CHAVE in low))
     ):
         return True
@@ -112,20 +116,33 @@ def names_a_secret(low: str, roots: tuple[str, ...]) -> bool:
 def _numbers(low: str) -> bool:
     """Folded text that may hold a CPF, a CNPJ or a card number in digits."""
     return (
-        "00000000000" in low
-        or "000.000.000" in low
+        "000.000.000" in low
         or "000 000 000" in low
-        or "000000000-00" in low
-        or ("/" in low and ("000000000/00" in low or "00000000/0000-00" in low))
         or (
-            "0000" in low and ("0000 0000 0000" in low or "0000-0000-0000" in low or "0000 000000 0000" in low or "0000-000000-0000" in low)
+            "0000" in low
+            and (
+                ("000000000" in low and ("00000000000" in low or "000000000-00" in low or "000000000/00" in low))
+                or ("0000 0000" in low and ("0000 0000 0000" in low or "0000 000000 0000" in low))
+                or ("0000-0000" in low and ("0000-0000-0000" in low or "0000-000000-0000" in low))
+                or ("/" in low and "00000000/0000-00" in low)
+            )
         )
     )
 
 
-def _long_run(raw: bytes, low: str) -> int:
-    """What a run of fourteen letters and digits may be: a token, a CNPJ of the new form. Long words are neither."""
-    found = TOKENS if any(start in low for start in _STARTS) else 0
-    if "00000000000000" in raw.translate(_CAPITAL_RUNS).decode("latin-1"):
-        found |= NUMBERS
+def _long_runs(raw: bytes, low: str, runs: str) -> int:
+    """What runs of fourteen letters and digits may be: tokens by what stands before them, a CNPJ by its end. Long words are neither."""
+    found = 0
+    start = runs.find(_FOURTEEN)
+    while start >= 0:
+        run = _ZEROS.match(runs, start)
+        end = run.end() if run else len(runs)
+        near = low[start - 12 if start > 12 else 0 : start + 8]  # noqa: PLR2004 (the longest beginning; an escape and "eyJ")
+        for begin in _STARTS:
+            if begin in near:
+                found |= TOKENS
+                break
+        if end - start <= _CNPJ_RUN and raw[end - 2 : end].isdigit():
+            found |= NUMBERS
+        start = runs.find(_FOURTEEN, end)
     return found

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 REDACTED: Final = "[redacted]"
 #: Longer texts are cut: nothing may take unbounded time in a request.
-MAX_TEXT: Final = 65_536
+MAX_TEXT: Final = 32_768
 _CUT: Final = " … [cut]"
 #: Where a text is cut may be inside a secret; what is left of that goes too.
 _MARGIN: Final = 256
