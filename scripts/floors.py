@@ -16,7 +16,7 @@ FLOORS = (
     ("_version",),
     ("_environment", "_guard", "_imports", "_settings", "correlation", "redaction"),
     ("propagation", "events", "signals", "delivery"),
-    ("integrations", "logfiles"),
+    ("formatters", "integrations", "logfiles"),
     ("_runtime", "_providers", "_setup"),
     ("__init__",),
     ("app", "apps", "local", "cli", "testing", "__main__"),

@@ -6,8 +6,11 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
+
+from tests.e2e.chegou_hub import Hub, Processes, answers, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 CLI = [sys.executable, "-m", "chegou_otel"]
@@ -170,3 +173,65 @@ def test_beside_opentelemetry_instrument(order: str) -> None:
     result = run([theirs, *source], env=env) if order == "ours first" else run(source, env=env, before=[theirs, *CLI])
 
     assert result.stdout.strip() == "True True", result.stderr
+
+
+class TestRealPrograms:
+    """Programs whose code has nothing of us in it."""
+
+    def test_gunicorn(self, tmp_path: Path) -> None:
+        """Its workers are set up, and it ends by SIGTERM as ever."""
+        (tmp_path / "plain.py").write_text(
+            "from opentelemetry import trace\n"
+            "def app(environ, start_response):\n"
+            "    start_response('200 OK', [('Content-Type', 'text/plain')])\n"
+            "    return [type(trace.get_tracer_provider()).__module__.encode()]\n"
+        )
+        port = free_port()
+        with Processes(tmp_path) as processes:
+            process = processes.start(
+                "gunicorn",
+                [*CLI, "run", "--", "gunicorn", "plain:app", "--bind", f"127.0.0.1:{port}"],
+                cwd=tmp_path,
+                env=plain_environment(tmp_path),
+            )
+            process.wait_for(lambda: answers(port), "listening")
+            with urlopen(f"http://127.0.0.1:{port}/", timeout=10) as answer:
+                said = answer.read().decode()
+            process.signal(signal.SIGTERM)
+
+            assert said.startswith("chegou_otel.")
+            assert process.wait(20) == 0
+
+    def test_rq_worker(self, tmp_path: Path) -> None:
+        """The work-horse is set up when its parent is, and a burst ends with its own exit code."""
+        rq = pytest.importorskip("rq")
+        redis = pytest.importorskip("redis")
+        (tmp_path / "plain_jobs.py").write_text(
+            "from opentelemetry import trace\n"
+            "def provider():\n"
+            "    span = trace.get_current_span()\n"
+            "    return type(trace.get_tracer_provider()).__module__, type(span).__module__\n"
+        )
+        with Processes(tmp_path) as processes:
+            hub = Hub(processes)
+            hub.start_redis()
+            queue = rq.Queue("plain", connection=redis.Redis.from_url(hub.redis_url))
+            job = queue.enqueue("plain_jobs.provider")
+            command = [*CLI, "run", "--", "rq", "worker", "--burst", "--url", hub.redis_url, "plain"]
+            worker = processes.start("worker", command, cwd=tmp_path, env=plain_environment(tmp_path))
+
+            assert worker.wait(60) == 0, worker.text()
+            assert job.return_value() is not None, worker.text()
+            assert all(module.startswith("chegou_otel.") for module in job.return_value())
+
+
+def plain_environment(folder: Path) -> dict[str, str]:
+    """Not a test's: programs started like this record, into a spool of their own, and nobody listens."""
+    return {
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(folder)]),
+        "CHEGOU_OTEL_SPOOL_DIR": str(folder / "spool"),
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port()}",
+        "DJANGO_SETTINGS_MODULE": "",
+        "PYTEST_CURRENT_TEST": "",
+        "PYTEST_VERSION": "",
+    }
