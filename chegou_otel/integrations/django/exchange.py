@@ -38,35 +38,31 @@ class Exchange:
     unclosed ends with it.
     """
 
-    __slots__ = (
-        "_active", "_answer", "_close_token", "_ended", "_opened", "_server", "_start", "_token",
-        "claimed", "closes", "context", "correlation", "disconnected", "error", "error_type", "handled", "held", "host",
-        "method", "own", "scheme", "sent", "span", "status", "version",
-    )  # fmt: skip
+    # Defaults of the class, not assignments: most requests change few of them, and making an exchange is on every request's way.
+    span: Any = None  # None: excluded, or left to somebody else; then only the correlation ID is ours
+    active: Series | None = None  # the gauge of requests being served
+    claimed = False  # whether get_response has seen it
+    own = False  # whether get_response opened it (Django's test client)
+    closes = True  # whether response.close() ends it (not under ASGI)
+    held = False  # whether a response holds it
+    status: int | None = None
+    error: BaseException | None = None  # what nobody handled
+    error_type: str | None = None
+    handled: BaseException | None = None  # what a middleware answered
+    disconnected = False
+    sent = 0.0  # when the last byte went out, as far as is known
+    method = scheme = version = host = ""  # said by the server's opening, for labels and attributes
+    _answer: Answer | None = None
+    _counted = False
+    _ended = False
+    _token: Token[Context] | None = None
+    _opened: Token[Exchange | None] | None = None
+    _close_token: Token[Context] | None = None
 
     def __init__(self, server: Server, correlation: Correlation, context: Context) -> None:
         self._server = server
         self.correlation = correlation
         self.context = context
-        self.span: Any = None  # None: excluded, or left to somebody else; then only the correlation ID is ours
-        self.claimed = False  # whether get_response has seen it
-        self.own = False  # whether get_response opened it (Django's test client)
-        self.closes = True  # whether response.close() ends it (not under ASGI)
-        self.held = False  # whether a response holds it
-        self.status: int | None = None
-        self.error: BaseException | None = None
-        self.error_type: str | None = None
-        self.handled: BaseException | None = None
-        self.disconnected = False
-        self.sent = 0.0  # when the last byte went out, as far as is known
-        # Said by the server's opening, for labels and attributes.
-        self.method = self.scheme = self.version = self.host = ""
-        self._answer: Answer | None = None
-        self._active: Series | None = None
-        self._ended = False
-        self._token: Token[Context] | None = None
-        self._opened: Token[Exchange | None] | None = None
-        self._close_token: Token[Context] | None = None
         self._start = perf_counter()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -75,9 +71,9 @@ class Exchange:
 
     def attach(self) -> None:
         """Make it the current one. The last step of its making: what came before may fail, and then nothing is left behind."""
-        if self.span is not None:
-            self._active = self._server.active(self.method, self.scheme)
-            self._active.add(1)
+        if self.active is not None:
+            self.active.add(1)
+            self._counted = True
         self._opened = current.set(self)
         self._token = attach(self.context)
 
@@ -92,10 +88,10 @@ class Exchange:
 
     # -- what happens to it --------------------------------------------------------------------------------------------
 
-    def respond(self, request: Any, response: Any) -> None:
+    def respond(self, request: Any, response: Any, *, header: bool = True) -> None:
         """Django has made a response: it is described, gets our header, and holds the exchange until it is closed."""
         try:
-            self._respond(request, response)
+            self._respond(request, response, header=header)
         finally:
             if self.own:
                 self.detach()
@@ -103,10 +99,11 @@ class Exchange:
                     self.finish()
 
     @guarded
-    def _respond(self, request: Any, response: Any) -> None:
+    def _respond(self, request: Any, response: Any, *, header: bool) -> None:
         self.status = response.status_code
         before = response.__dict__.get(HELD)
-        self._server.add_header(response, self.correlation.id, replace=before is not None)
+        if header:
+            self._server.add_header(response, self.correlation.id, replace=before is not None)
         if before is not None:
             before.finish()  # a response that is used again and again
         response.__dict__[HELD] = self
@@ -172,11 +169,11 @@ class Exchange:
 
     # -- how it ends ---------------------------------------------------------------------------------------------------
 
-    def hand_over(self, result: Any) -> None:
+    def hand_over(self, result: Any, *, header: bool = True) -> None:
         """The WSGI application returned. The response will be closed by the server; one that we do not hold ends now."""
         try:
             if self.status is None and hasattr(result, "status_code"):
-                self.respond(None, result)
+                self.respond(None, result, header=header)
             if not self.held:
                 self.finish()
         finally:
@@ -225,8 +222,8 @@ class Exchange:
         if self._ended:
             return
         self._ended = True
-        if self._active is not None:
-            self._active.add(-1)
+        if self._counted and self.active is not None:
+            self.active.add(-1)
         if self.span is not None:
             self._finish(end)
 
@@ -241,7 +238,7 @@ class Exchange:
 
     def __del__(self) -> None:
         # Nobody closed the response (somebody calls the application by hand): it ended when it was made.
-        if not getattr(self, "_ended", True):
+        if not self._ended:
             self.finish(time_ns() - int((perf_counter() - self.sent) * 1e9) if self.sent else None)
 
 

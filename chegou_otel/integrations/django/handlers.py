@@ -39,7 +39,7 @@ def patch_wsgi(server: Server, module: ModuleType) -> None:
             except BaseException as error:
                 exchange.abort(error)
                 raise
-            exchange.hand_over(result)
+            exchange.hand_over(result, header=not serves_files(self))
             return result
 
         return call
@@ -69,7 +69,7 @@ def patch_asgi(server: Server, module: ModuleType) -> None:
     def make_send(original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         async def send_response(self: Any, response: Any, send: Any) -> Any:
-            exchange = sending(response) if server.runtime.armed else None
+            exchange = sending(self, response) if server.runtime.armed else None
             if exchange is None:
                 return await original(self, response, send)
             try:
@@ -87,12 +87,19 @@ def patch_asgi(server: Server, module: ModuleType) -> None:
 
 
 @guarded
-def sending(response: Any) -> Exchange | None:
+def sending(handler: Any, response: Any) -> Exchange | None:
     """The exchange whose response goes out; one that ``get_response`` did not make (an unreadable request) is described here."""
     exchange = current.get()
     if exchange is not None and exchange.status is None:
-        exchange.respond(None, response)
+        exchange.respond(None, response, header=not serves_files(handler))
     return exchange
+
+
+@guarded
+def serves_files(handler: Any) -> bool:
+    """Whether this is runserver handing out a static file, past the middleware: a file goes out as it is."""
+    module = sys.modules.get("django.contrib.staticfiles.handlers")
+    return module is not None and isinstance(handler, module.StaticFilesHandlerMixin)
 
 
 def patch_base(server: Server, module: ModuleType) -> None:

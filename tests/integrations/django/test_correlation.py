@@ -163,3 +163,23 @@ def test_concurrent_requests(server):
         by_trace.setdefault(span.trace_id, set()).add(span.correlation_id)
     assert len(by_trace) == 20
     assert all(len(ids) == 1 for ids in by_trace.values())
+
+
+@pytest.mark.parametrize("kind", ["wsgi", "asgi"])
+def test_a_static_file_of_runserver_goes_out_as_it_is(telemetry, tmp_path, kind):
+    """It passes no middleware, so it gets no header either; its span is there."""
+    from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler, StaticFilesHandler
+    from django.core.asgi import get_asgi_application
+    from django.core.wsgi import get_wsgi_application
+    from django.test import override_settings
+    from serving import serving_asgi
+
+    (tmp_path / "page.css").write_text("body {}")
+    with override_settings(STATIC_URL="/static/", STATICFILES_DIRS=[tmp_path], DEBUG=True):
+        apps = StaticFilesHandler(get_wsgi_application()), ASGIStaticFilesHandler(get_asgi_application())
+        with serving_wsgi(apps[0]) if kind == "wsgi" else serving_asgi(apps[1]) as port:
+            server = Served(port, kind, telemetry)
+            server.span("/static/page.css")
+
+    assert server.answer.status == 200
+    assert "X-Correlation-ID" not in server.answer.headers
