@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.suites.comparing import Comparison, Difference, differing, judge, problems
+from tests.e2e.suites.known import HEADER_SETS, HEADER_SETTING, known
 from tests.e2e.suites.running import Run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,7 +34,14 @@ def run(finished: bool = True, spans: dict[str, int] | None = None, **outcomes: 
 )
 def test_what_repeats_with_us_alone_is_a_difference(bare, active, verdict):
     """One outcome each from the two runs, then three more of each."""
-    assert judge("rq", Difference("a test", bare.split(), active.split(), "")) == verdict
+    assert judge(Difference("a test", bare.split(), active.split(), ""), {}) == verdict
+
+
+def test_header_sets_are_excused_while_our_header_is_on():
+    """Without the header, and in RQ's suite, nothing is."""
+    assert known("django", {}) == HEADER_SETS
+    assert len(HEADER_SETS) == 4
+    assert known("django", {HEADER_SETTING: ""}) == known("rq", {}) == {}
 
 
 def test_every_test_counts_on_both_sides():
@@ -73,6 +81,7 @@ def test_djangos_suites_do_not_notice_us(tmp_path):
     report = compare("django", tmp_path / "report.json")
 
     assert report["active"]["tests"] == report["bare"]["tests"] >= 300
+    assert {difference["test"] for difference in report["differences"]} == HEADER_SETS.keys()
 
 
 @pytest.mark.slow
@@ -80,7 +89,7 @@ def test_djangos_suites_do_not_notice_us(tmp_path):
 @pytest.mark.timeout(2400)
 def test_djangos_suites_agree_entirely_without_our_response_header(tmp_path):
     """The response header is all that Django's tests can see of us."""
-    report = compare("django", tmp_path / "report.json", "CHEGOU_OTEL_RESPONSE_HEADER=")
+    report = compare("django", tmp_path / "report.json", f"{HEADER_SETTING}=")
 
     assert report["differences"] == []
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .known import KNOWN
+from .known import known
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .running import Run, Suite
 
 REPEATS = 3
@@ -57,7 +59,7 @@ def compare(suite: Suite, *, control: bool = False, labels: list[str] | None = N
     if found.differences and bare.finished and active.finished:
         _repeat(suite, found, labels, control=control)
     for difference in found.differences:
-        difference.verdict = judge(suite.name, difference)
+        difference.verdict = judge(difference, known(suite.name, suite.settings))
     return found
 
 
@@ -76,9 +78,9 @@ def _repeat(suite: Suite, found: Comparison, labels: list[str] | None, *, contro
             difference.active.append(active.outcomes.get(difference.test, ABSENT))
 
 
-def judge(suite: str, difference: Difference) -> str:
+def judge(difference: Difference, known: Mapping[str, str]) -> str:
     """What was seen once and in none of three more runs is chance; so is an outcome that the bare suite has as well."""
-    reason = KNOWN[suite].get(difference.test)
+    reason = known.get(difference.test)
     if reason:
         return f"known ({reason})"
     bare = {
