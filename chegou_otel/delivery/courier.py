@@ -1,4 +1,7 @@
-"""The courier: one daemon thread per process that ships all signals, from all segments that are this process's to ship."""
+"""The courier: one daemon thread per process that ships all signals, from all segments that are this process's to ship.
+
+The thread imports nothing: a fork in the middle of an import would leave the child with a module lock that nobody releases.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
+
+from opentelemetry import context
 
 from chegou_otel import _guard
 from chegou_otel.delivery import handover, sockets
@@ -94,8 +99,6 @@ class Courier:
     # -- the thread
 
     def _run(self) -> None:
-        from opentelemetry import context
-
         context.attach(context.set_value(context._SUPPRESS_INSTRUMENTATION_KEY, True))
         while not self._stopping:
             self._bell.acquire(timeout=POLL_SECONDS)

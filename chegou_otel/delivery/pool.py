@@ -175,8 +175,10 @@ class Pool:
             current.rewind()
             current.announce(resource)
         for segment in self.idle:
-            if segment.position > self.size // 4 and done(segment) and segment.lock(WRITER):
+            if segment.settled and done(segment):
                 segment.balance()
+                segment.settled = False
+            if segment.position > self.size // 4 and done(segment) and segment.lock(WRITER):
                 segment.rewind()
                 segment.unlock(WRITER)
 
@@ -216,7 +218,7 @@ class Pool:
         if not segment.lock(WRITER):
             self.adopted = (*self.adopted, segment)  # somebody writes on: shipped as it grows, until that process ends
             return
-        segment.settle()
+        segment.settle(segment.position)
         segment.longs[W_PID] = 0
         segment.unlock(WRITER)
         self.idle = (*self.idle, segment)
@@ -244,7 +246,7 @@ class Pool:
         if segment is None or not segment.lock(WRITER):
             return
         in_use.add(segment.path or "")
-        segment.claim(resource)
+        segment.claim(resource, brief=True)
         if self.storage.kind == "none":
             self.storage = Storage("disk" if segment.path else "memory", (segment.path or "").rpartition("/")[0] or None, "")
         self.own = (segment,)

@@ -17,14 +17,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from chegou_otel import _guard
 from chegou_otel.delivery import handover, ledger, segments
+from chegou_otel.delivery.courier import Courier
 from chegou_otel.delivery.frames import FRAME_HEADER, NO_SCOPE, W_MORE, Kind, Priority, Reason
 from chegou_otel.delivery.origin import ours
 from chegou_otel.delivery.pool import Pool, Storage
+from chegou_otel.delivery.protobuf import field
+from chegou_otel.delivery.sockets import prepare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from chegou_otel.delivery.courier import Courier
     from chegou_otel.delivery.endpoints import Endpoint
     from chegou_otel.delivery.frames import Signal
     from chegou_otel.delivery.otlp import Scope
@@ -89,6 +91,7 @@ class Recorder:
             segment_bytes,
             memory=memory or sink is not None or not self.endpoints,
         )
+        prepare(self.endpoints.values())
         self.courier: Courier | None = None
         #: Counters of what happened while there was no segment.
         self.loose = ledger.loose()
@@ -139,6 +142,9 @@ class Recorder:
                     segment.repair(start, end)
                     raise
                 return True
+        except RecursionError:
+            # The application is at its limit: whatever we call now would raise again.
+            return False
         except Exception as error:
             if not ours(error):
                 raise
@@ -209,8 +215,6 @@ class Recorder:
 
     def _wake(self) -> None:
         if self.courier is None:
-            from chegou_otel.delivery.courier import Courier
-
             self.courier = Courier(self)
         self.courier.wake()
 
@@ -326,7 +330,5 @@ _NOTHING: Final = _Nothing()
 
 def _head(scope: Scope) -> bytes:
     """What a scope container starts with: the scope, and its schema's address."""
-    from chegou_otel.delivery.protobuf import field
-
     schema = scope.schema_url.encode()
     return field(b"\x0a", scope.block) + (field(b"\x1a", schema) if schema else b"")

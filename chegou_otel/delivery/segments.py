@@ -182,11 +182,12 @@ class Segment:
 
     # -- written
 
-    def claim(self, resource: bytes) -> None:
-        """Become the writer: name the process and start with its resource."""
+    def claim(self, resource: bytes, *, brief: bool = False) -> None:
+        """Become the writer: name the process and start with its resource. A ``brief`` one is known by its lock alone."""
         self.writer_elsewhere = False
         self.longs[W_PID] = os.getpid()
-        self.longs[W_STARTED] = process.started()
+        # Right after a fork, reading /proc costs more than all the rest: some 28 page faults.
+        self.longs[W_STARTED] = 0 if brief else process.started()
         self.announce(resource)
 
     def announce(self, resource: bytes) -> None:
@@ -237,9 +238,9 @@ class Segment:
         words[index + 2] = int(Kind.PADDING)
         words[index] = end - start
 
-    def settle(self) -> None:
-        """The writer is gone: find the end of its last complete frame, where the next one goes on."""
-        position = max(HEADER_BYTES, min(reader.position for reader in self.readers))
+    def settle(self, start: int | None = None) -> None:
+        """The writer is gone: find the end of its last complete frame, where the next one goes on. It began at ``start``."""
+        position = start or max(HEADER_BYTES, min(reader.position for reader in self.readers))
         while (end := self.following(position) or self._hop(position)) is not None:
             position = end
         self.words[position >> 2] = 0

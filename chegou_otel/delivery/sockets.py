@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+
+    from chegou_otel.delivery.endpoints import Endpoint
 
 #: ``getaddrinfo`` knows no deadline: after so long the thread that waits in it is left alone.
 RESOLVE_SECONDS: Final = 1.0
@@ -127,16 +129,18 @@ def _connect(host: str, port: int, deadline: float) -> socket.socket:
 
 
 #: Hosts that a thread is looking up, or has: host → (done, answer or error).
-_lookups: dict[tuple[str, int], tuple[threading.Event, list[Any]]] = {}
+_lookups: dict[tuple[bytes, int], tuple[threading.Event, list[Any]]] = {}
 
 
 def _resolve(host: str, port: int, deadline: float) -> list[Any]:
+    # As bytes: a string would go through a codec that is imported on first use.
+    name = host.encode("ascii" if host.isascii() else "idna")
     try:
-        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        return socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except OSError:
         pass
     # A look-up that got stuck is not started twice: whoever asks next waits for the same one.
-    key = (host, port)
+    key = (name, port)
     if key not in _lookups:
         _lookups[key] = (threading.Event(), [])
         threading.Thread(target=_look_up, args=(key, *_lookups[key]), name="chegou-otel-dns", daemon=True).start()
@@ -149,12 +153,22 @@ def _resolve(host: str, port: int, deadline: float) -> list[Any]:
     return list(answer[0])
 
 
-def _look_up(key: tuple[str, int], done: threading.Event, answer: list[Any]) -> None:
+def _look_up(key: tuple[bytes, int], done: threading.Event, answer: list[Any]) -> None:
     try:
         answer.append(socket.getaddrinfo(*key, type=socket.SOCK_STREAM))
     except Exception as error:
         answer.append(error)
     done.set()
+
+
+def prepare(ways: Iterable[Endpoint]) -> None:
+    """Import now what connecting to these endpoints will need."""
+    for way in ways:
+        scheme, host, _ = way.origin
+        if scheme == "https":
+            import ssl  # noqa: F401
+        if not host.isascii():
+            import encodings.idna  # noqa: F401
 
 
 def forget() -> None:

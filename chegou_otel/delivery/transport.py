@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from chegou_otel.delivery.endpoints import Endpoint
 
-#: Measured on batches of spans: level 1 takes a third of level 6's time for a tenth more bytes.
+#: Measured on batches of spans: level 1 takes half of level 6's time for 3 % more bytes.
 GZIP_LEVEL: Final = 1
 GZIP_FROM: Final = 1024
 ANSWER_MAX: Final = 64 * 1024

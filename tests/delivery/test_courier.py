@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -208,10 +210,11 @@ def test_reset_after_the_body_is_ambiguous(make, receiver, scope):
     wait_for(lambda: recorder.flush(1))
 
     account = recorder.ledger()["traces"]
-    assert (account.delivered, account.ambiguous) == (5, 4)
     counts = receiver.counts()
     assert counts.pop("certain") == 1
-    assert set(counts.values()) == {2}
+    # The courier may have been off with the first span alone.
+    assert account.ambiguous == sum(count - 1 for count in counts.values()) > 0
+    assert account.delivered == 5
 
 
 def refuse(connection):
@@ -271,7 +274,7 @@ def test_a_hanging_name_look_up_keeps_the_promise(make, scope, monkeypatch):
     real = socket.getaddrinfo
 
     def stuck(host, *rest, **options):
-        if host == "stuck.example" and not options.get("flags"):
+        if host == b"stuck.example" and not options.get("flags"):
             time.sleep(5)
         return real(host, *rest, **options)
 
@@ -358,3 +361,30 @@ def test_headers_compression_and_keep_alive(make, receiver, scope):
         assert found["content-encoding"] == "gzip"
         assert found["content-type"] == "application/x-protobuf"
     assert (len(receiver.requests), receiver.connections) == (3, 1)
+
+
+def test_the_courier_imports_nothing(receiver, tmp_path):
+    """A fork in the middle of an import on the courier's thread would leave the child with a locked module."""
+    code = """if True:
+        import os, sys
+        sys.path.insert(0, os.getcwd())
+        from chegou_otel.delivery.endpoints import endpoints
+        from chegou_otel.delivery.frames import Kind
+        from chegou_otel.delivery.otlp import Scope
+        from chegou_otel.delivery.recorder import Recorder
+        recorder = Recorder(b"", spool_dir=sys.argv[2], endpoints=endpoints(sys.argv[1], {}))
+        before = set(sys.modules)
+        recorder.append(Kind.SPAN, Scope.of("x"), b"\\x12\\x00")
+        recorder.flush(5)
+        print(sorted(set(sys.modules) - before))
+    """
+    answers = (
+        Answer(),
+        Answer(400),
+        Answer(200, b"{}", "application/json"),
+        Answer(503, headers={"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}),
+    )
+    for answer in answers:
+        receiver.default = answer
+        run = subprocess.run([sys.executable, "-c", code, receiver.url, tmp_path], capture_output=True, text=True, check=True)
+        assert run.stdout == "[]\n"

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+import traceback
 
 import pytest
 
@@ -25,6 +26,8 @@ def forked(child):
     try:
         child()
         code = 0
+    except BaseException:
+        traceback.print_exc()
     finally:
         os._exit(code)
 
