@@ -97,8 +97,9 @@ def errors(row: Row) -> list[str]:
     for span in row.spans:
         found = [e.attributes for e in span.events if e.name == "exception"]
         said += [one_line(f"{e.get('exception.type', 'exception')}: {e.get('exception.message', '')}", 300) for e in found]
-        if span.failed and not found and (span.status_message or span.get("error.type")):
-            said.append(one_line(span.status_message or span.get("error.type"), 300))
+        why = span.status_message or str(span.get("error.type"))
+        if span.failed and not found and why and why != str(span.get("http.response.status_code")):  # that is in the title
+            said.append(one_line(why, 300))
     return list(dict.fromkeys(said))
 
 
