@@ -175,6 +175,23 @@ def test_beside_opentelemetry_instrument(order: str) -> None:
     assert result.stdout.strip() == "True True", result.stderr
 
 
+def test_older_opentelemetry_instrument_takes_itself_off_the_path(tmp_path: Path) -> None:
+    """Up to 0.60 it removes its folder from PYTHONPATH when it starts, and with that us: it is put back behind ours."""
+    folder = tmp_path / "opentelemetry" / "instrumentation" / "auto_instrumentation"
+    folder.mkdir(parents=True)
+    (folder / "sitecustomize.py").write_text(
+        "import os\n"
+        "parts = os.environ['PYTHONPATH'].split(os.pathsep)\n"
+        "os.environ['PYTHONPATH'] = os.pathsep.join(part for part in parts if part != os.path.dirname(__file__))\n"
+        "active = True\n"
+    )
+
+    result = run(python("import sitecustomize; print(sitecustomize.active);" + PROVIDER), env={"PYTHONPATH": str(folder)})
+
+    assert "True" in result.stdout
+    assert "chegou_otel." in result.stdout
+
+
 class TestRealPrograms:
     """Programs whose code has nothing of us in it."""
 

@@ -1,5 +1,6 @@
 """The demo: what it shows, when it says no, and that it leaves nothing behind."""
 
+import contextlib
 import os
 import re
 import signal
@@ -50,6 +51,18 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 def everyone(process: "subprocess.Popen[str]") -> list[psutil.Process]:
     return psutil.Process(process.pid).children(recursive=True)
+
+
+def lives(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def command_line(process: psutil.Process) -> list[str]:
+    with contextlib.suppress(psutil.NoSuchProcess):  # a work-horse that has done its job
+        return process.cmdline()
+    return []
 
 
 def wait_until_it_stays(process: "subprocess.Popen[str]") -> str:
@@ -111,13 +124,13 @@ def test_it_leaves_nobody_behind(start: Start, number: signal.Signals, code: int
     process = start()
     wait_until_it_stays(process)
     family = everyone(process)
-    names = {Path(part).name for member in family for part in member.cmdline()}
+    names = {Path(part).name for member in family for part in command_line(member)}
     assert {"gunicorn", "rq", "logistica.py"} <= names
 
     process.send_signal(number)
 
     assert code == process.wait(30)
-    assert until(lambda: not [member for member in family if member.is_running() and member.status() != psutil.STATUS_ZOMBIE], 20)
+    assert until(lambda: not [member for member in family if lives(member)], 20)
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
