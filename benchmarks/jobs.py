@@ -63,7 +63,7 @@ def _check(results: Results) -> None:
             "producer spans": (sum(count for name, count in names.items() if name.startswith("send ")), jobs),
             "consumer spans": (sum(count for name, count in names.items() if name.startswith("process ")), jobs * worked),
             "logs with ID": (outcome.arrived["tagged_logs"], jobs * LOGS_PER_JOB * worked),
-            "spans with ID": (outcome.arrived["tagged_spans"], outcome.arrived["spans"]),
+            "spans with ID": (outcome.arrived["tagged_spans"], jobs * (1 + worked)),
             "series": (outcome.arrived["series"], 1),
         }
         for what, (found, least) in wanted.items():
