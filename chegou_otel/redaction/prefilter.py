@@ -41,6 +41,8 @@ _LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _FOLD: Final = _folding()
 _RUNS: Final = _marking(_DIGITS + _LETTERS)
 _FOURTEEN: Final = "0" * 14
+#: No number, token or authorization is shorter; what is needs a sign: "otp=1", "a@b.c".
+_SHORTEST: Final = 11
 _ZEROS: Final = re.compile("0*+")
 #: A CNPJ, and the escape that may stand right before it (``%3D``).
 _CNPJ_RUN: Final = 16
@@ -68,6 +70,8 @@ _STARTS: Final = tuple(
 
 def look(text: str, roots: tuple[str, ...]) -> int:
     """The groups of patterns that may match, as a bit set. ``roots`` are the folded words of the user's keys."""
+    if len(text) < _SHORTEST and text.isalnum():
+        return 0
     raw = _bytes(text)
     low = raw.translate(_FOLD).decode("latin-1")
     runs = raw.translate(_RUNS).decode("latin-1")
@@ -86,11 +90,11 @@ def look(text: str, roots: tuple[str, ...]) -> int:
             found |= TOKENS
         if "/" in low and "00.000.000/0000-00" in runs:
             found |= NUMBERS
-    if ("z" in low and _AIZA in low) or ("." in low and ("sg." in low or ("y" in low and "ya00." in low))):
+    if ("z" in low and _AIZA in low) or ("." in low and (("G" in text and "SG." in text) or ("y" in low and "ya00." in low))):
         found |= TOKENS
     if "@" in low:
         found |= USERINFO | EMAILS
-    if _BEARER in low or _BASIC in low:
+    if "b" in low and (_BEARER in low or _BASIC in low):
         found |= AUTHORIZATION
     return found
 
@@ -104,7 +108,7 @@ def names_a_secret(low: str, roots: tuple[str, ...]) -> bool:
         or _OTP in low
         or ("ss" in low and (_PASS in low or _SESS in low))
         or ("k" in low and "ke" in low and ("oke" in low or "key" in low))  # token, cookie
-        or ("h" in low and (_SENHA in low or _AUTH in low or _CHAVE in low))
+        or ("h" in low and (_AUTH in low or ("ha" in low and (_SENHA in low or _CHAVE in low))))
     ):
         return True
     for root in roots:  # noqa: SIM110 (any() costs more than the searches)

@@ -126,7 +126,12 @@ class Redactor:
 
     def url(self, value: str) -> str:
         """A URL, absolute or not, in whatever state."""
-        if not self._enabled:
+        if not self._enabled or (
+            len(value) <= MAX_TEXT
+            and not self._patterns
+            and not prefilter.look(value, self._roots)
+            and urls.has_plain_query(value, self.is_secret_key)
+        ):
             return value
         clean = urls.hide_in_url(value[:MAX_TEXT], self.is_secret_key, self.text)
         return value if clean == value else clean
@@ -179,7 +184,7 @@ class Redactor:
         if self.is_secret_key(key):
             return REDACTED
         if isinstance(value, str):
-            return self._kind(key)(value)
+            return self._kind(key)(value if type(value) is str else str.__str__(value))
         if isinstance(value, int | float):
             return value
         if isinstance(value, bytes | bytearray):
@@ -192,12 +197,16 @@ class Redactor:
             if depth < 0:
                 return REDACTED
             items = list(value.items())[:_MAX_ITEMS]
-            return {name: self._value(str(name), item, depth) for name, item in items}
+            return {self._name(name): self._value(str(name), item, depth) for name, item in items}
         if isinstance(value, list | tuple | set | frozenset):
             if depth < 0:
                 return REDACTED
             return [self._value(key, item, depth) for item in list(value)[:_MAX_ITEMS]]
         return value
+
+    def _name(self, name: object) -> object:
+        """A mapping may be keyed by what it counts: ``{"529.982.247-25": 2}``."""
+        return self.text(name) if type(name) is str else name
 
     def _kind(self, key: str) -> Callable[[str], str]:
         """How the text under a key is to be read."""

@@ -28,7 +28,7 @@ _BEARER: Final = re.compile(
     _WORD + r"((?i:bearer)[ \t+]{1,8}+)(?=[a-z.]*+[0-9A-Z_~+/=-]|[a-z.]{20})[0-9A-Za-z_.~+/=-]{6,}+",
     re.ASCII,
 )
-_BASIC: Final = re.compile(_WORD + r"(basic[ \t+]{1,8}+)([0-9A-Za-z+/_-]{4,}+={0,2})", re.IGNORECASE | re.ASCII)
+_BASIC: Final = re.compile(_WORD + r"(basic[ \t+]{1,8}+)([0-9A-Za-z+/_-]{6,}+={0,2})", re.IGNORECASE | re.ASCII)
 # Second form: an unescaped slash in the password. A port is digits, so it is none.
 _USERINFO: Final = re.compile(r"""(?<=://)(?:[^\s/?#"'<>]*@|[^\s:/?#@"'<>\[\]]*+:(?![0-9]*+(?:[/?#\s"'<>]|\Z))(?:(?!://)[^\s"'<>])*@)""")
 _EMAIL: Final = re.compile(r"(?<![0-9A-Za-z._%+-])[0-9A-Za-z._%+-]{1,64}+@[0-9A-Za-z-]{1,63}+(?:\.[0-9A-Za-z-]{1,63}+){1,8}", re.ASCII)

@@ -38,6 +38,7 @@ def test_inside_of_sequences_and_mappings():
     value = {"a": {"password": "x", "cpf": 52998224725, "n": 5}, "b": ["token=y", 3, None, ("529.982.247-25",)], 7: {"t"}, "ok": True}
     assert redactor.value("body", value) == {"a": {"password": M, "cpf": M, "n": 5}, "b": [f"token={M}", 3, None, [M]], 7: ["t"], "ok": True}
     assert value["a"]["password"] == "x"
+    assert redactor.value("body", {"529.982.247-25": 2}) == {M: 2}
     assert redactor.value("body", OrderedDict(password="x")) == {"password": M}
 
 
