@@ -152,7 +152,11 @@ class Pool:
         """Frames below this priority are not to be taken now."""
         current = self.current
         share = (self._used() + (current.position if current else 0)) / (self.maximum * self.size)
-        return next((floor for above, floor in PRESSURE if share > above), 0)
+        # No generator: one that is left before its end is closed by its destructor, where a handler's exception would be lost.
+        for above, floor in PRESSURE:
+            if share > above:
+                return floor
+        return 0
 
     def threshold(self, segment: Segment) -> int:
         """The position in ``segment`` at which the pressure rises next."""
@@ -212,7 +216,7 @@ class Pool:
 
     def give_back(self, segment: Segment) -> None:
         """The child is gone: the next one goes on where its last complete frame ends."""
-        if all(segment is not each for each in self.out):
+        if segment not in self.out:
             return
         self.out = tuple(each for each in self.out if each is not segment)
         if not segment.lock(WRITER):
@@ -299,7 +303,7 @@ class Pool:
         for segment in mine:
             segment.longs[W_POSITION] = segment.position
             segment.longs[W_PID] = 0
-            if segment.path is None or done(segment):
+            if segment.path is None or (done(segment) and not self.child):
                 yield segment.longs
                 segment.remove()
             else:

@@ -162,6 +162,11 @@ class Segment:
         segment.position = segment.longs[W_POSITION]
         return segment
 
+    @property
+    def address(self) -> str:
+        """A path under which a child that does not inherit our descriptors finds this segment; see ``Recorder.become``."""
+        return self.path or f"/proc/{os.getpid()}/fd/{self.fd}"
+
     def lock(self, byte: int) -> bool:
         """Take a byte's lock without waiting; holding it already is taking it."""
         try:
