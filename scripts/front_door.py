@@ -110,9 +110,7 @@ def run_test(args: argparse.Namespace) -> int:
         cells = [(args.django or cells[0][0], args.rq or cells[0][1])]
     if args.redis == "debian" and not shutil.which("redis-server"):
         raise SetupError("--redis debian needs redis-server: `apt install redis-server`")
-    variables = {"CHEGOU_OTEL_TEST_REDIS": args.redis}
-    if args.redis == "debian":
-        variables["HUB_REDIS_SERVER"] = "redis-server"
+    variables = {"HUB_REDIS_SERVER": "redis-server"} if args.redis == "debian" else {}
     marks = ["-m", SHORT if args.short else NEEDS_MORE]
     worst = 0
     for django, rq in cells:
