@@ -118,7 +118,7 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
                 self._active -= 1
                 self._condition.notify_all()
 
-    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 - its parent's signature
+    def handle_error(self, request: object, client_address: object) -> None:
         """A client that went away is no news."""
         logger.debug("the connection of %s broke: %r", client_address, sys.exc_info()[1])
 

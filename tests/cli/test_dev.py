@@ -64,9 +64,11 @@ def test_for_people(tmp_path: Path) -> None:
         assert ask(page, "GET", "/")[0] == 200
         for words in ("OTLP/HTTP  http://127.0.0.1:", "OTLP/gRPC  127.0.0.1:", str(tmp_path), "(7 days)"):
             assert words in said
-    finally:
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
         process.stdout.close()
 
 
