@@ -63,6 +63,9 @@ def test_a_run_that_sent_nothing_proves_nothing():
     assert len(problems("rq", run(a="passed"), run(a="passed"), control=False)) == 1
     assert len(problems("rq", run(a="passed"), run(spans={"CONSUMER chegou_otel.rq": 5}, a="passed"), control=False)) == 1
     assert len(problems("rq", run(a="passed"), run(finished=False, spans=seen, a="passed"), control=False)) == 1
+    guarded = run(spans=seen, a="passed")
+    guarded.failures["a hook"] = "its traceback"
+    assert len(problems("rq", run(a="passed"), guarded, control=False)) == 1
     assert not Comparison(run(), run(), problems=["any"]).summary()["ok"]
 
 

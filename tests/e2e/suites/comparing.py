@@ -95,6 +95,7 @@ def problems(suite: str, bare: Run, active: Run, *, control: bool) -> list[str]:
     found = [
         f"the {name} run did not finish:\n{run.output[-3000:]}" for name, run in (("bare", bare), ("active", active)) if not run.finished
     ]
+    found += [f"{where} failed, and the guard stopped it:\n{detail}" for where, detail in active.failures.items()]
     if active.lingered and not bare.lingered and bare.outcomes == active.outcomes:
         found.append("the active run stayed after its last test; the bare one left")
     kinds = {"django": ["SERVER"], "rq": ["PRODUCER", "CONSUMER"]}[suite]

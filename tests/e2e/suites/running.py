@@ -32,6 +32,7 @@ class Run:
     outcomes: dict[str, str] = field(default_factory=dict)
     details: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+    failures: dict[str, str] = field(default_factory=dict)  # in our own code, stopped by its guard: where, and the traceback
     finished: bool = False
     lingered: bool = False
     output: str = ""
@@ -47,6 +48,7 @@ class Run:
             "seconds": round(self.seconds, 1),
             "finished": self.finished,
             "lingered": self.lingered,
+            "guarded failures": sorted(self.failures),
             "received": self.received,
         }
 
@@ -163,6 +165,9 @@ def _await(process: subprocess.Popen[bytes], outcomes: Path, deadline: float) ->
 def _read(file: Path, run: Run) -> None:
     for line in file.read_text().splitlines() if file.exists() else []:
         entry = json.loads(line)
+        if "failure" in entry:
+            run.failures.setdefault(entry["failure"], entry["detail"])
+            continue
         if "finished" in entry:
             run.finished = True
             continue
