@@ -44,6 +44,12 @@ def is_foreign(error: BaseException) -> bool:
     return isinstance(error, _let_through)
 
 
+def pass_foreign(error: BaseException) -> None:
+    """First thing in an ``except Exception`` that has an answer of its own: raise again what is not ours to answer."""
+    if isinstance(error, _let_through):
+        raise error
+
+
 def report(where: str, error: BaseException) -> None:
     """Count a failure of ours and say so once per place; raise it under our own tests."""
     failures[where] += 1

@@ -109,6 +109,7 @@ class Runtime:
             try:
                 patch(found)
             except Exception as error:
+                _guard.pass_foreign(error)
                 for done in reversed(self.patches[before:]):
                     done.undo()
                 del self.patches[before:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -52,6 +53,7 @@ class Pool:
         self.adopted: tuple[Segment, ...] = ()
         #: This process writes, and leaves shipping to others.
         self.child = False
+        self.adopting = threading.Lock()
         self._chosen = False
         self._reason = ""
         self._retry = 0.0
@@ -229,6 +231,7 @@ class Pool:
 
     def renew(self) -> None:
         """In a forked child: close what the parent owned; keep what may have been reserved for this child."""
+        self.adopting = threading.Lock()
         for segment in (*self.own, *self.spare, *self.idle, *self.adopted):
             segment.close()
         self.own = self.spare = self.idle = self.adopted = ()
@@ -258,7 +261,14 @@ class Pool:
     # -- orphans
 
     def adopt(self) -> int:
-        """Take over what nobody ships: segments of dead processes, and of living ones that have no courier."""
+        """Take over what nobody ships: segments of dead processes, and of living ones that have no courier.
+
+        One thread at a time: to close a segment that another thread has just opened would drop its locks.
+        """
+        with self.adopting:
+            return self._adopt()
+
+    def _adopt(self) -> int:
         if not self._chosen:
             self._choose()
         if self.storage.path is None:

@@ -265,6 +265,11 @@ class Recorder:
             handover.to_sink(segment, self._sink)
         self.start()
         complete = handover.run(segment, self.handlers, timeout)
+        if segment.longs[W_MORE]:
+            # The child filled it and went on in segments of its own; what it told last lies there.
+            self.pool.adopt()
+            for further in self.pool.adopted:
+                complete = handover.run(further, self.handlers, timeout) and complete
         with self._lock:
             self.pool.give_back(segment)
             courier = self.courier

@@ -95,6 +95,7 @@ def _install(name: str, row: Integration, runtime: Runtime) -> bool:
         module = importlib.import_module(f"{__name__}.{row.module}")
         reason = module.install(runtime)
     except Exception as error:
+        _guard.pass_foreign(error)
         _guard.report(f"integration {name}", error)
         reason = f"{type(error).__name__}: {error}"
     if isinstance(reason, str):

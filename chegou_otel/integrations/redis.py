@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.context import create_key, get_current
 
-from chegou_otel._guard import guarded
+from chegou_otel._guard import guarded, pass_foreign
 from chegou_otel.signals.encoding import Static
 from chegou_otel.signals.errors import type_name
 
@@ -181,7 +181,8 @@ def _pipeline_name(stack: Any) -> str:
     """``MULTI SET GET`` for a short pipeline, ``PIPELINE`` for a long one: names stay few."""
     try:
         names = [_name(command[0] if isinstance(command, tuple) else command.args) for command in stack[:_MAX_NAMED]]
-    except Exception:
+    except Exception as failure:
+        pass_foreign(failure)
         return "PIPELINE"
     return "PIPELINE" if len(stack) > _MAX_NAMED or not names else f"PIPELINE {' '.join(sorted(set(names)))}"
 

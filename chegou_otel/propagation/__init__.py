@@ -18,7 +18,7 @@ from opentelemetry.trace import Link, NonRecordingSpan, Span
 from opentelemetry.trace.propagation import _SPAN_KEY
 
 from chegou_otel import correlation
-from chegou_otel._guard import guarded, logger
+from chegou_otel._guard import guarded, logger, pass_foreign
 from chegou_otel.propagation import hosts, w3c
 
 if TYPE_CHECKING:
@@ -135,6 +135,7 @@ class Propagation:
         try:
             from opentelemetry import propagate
         except Exception as error:
+            pass_foreign(error)
             logger.warning("OTEL_PROPAGATORS cannot be used (%s); W3C trace context and baggage are", error)
             self._get_global = lambda: None
         else:

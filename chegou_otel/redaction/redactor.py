@@ -61,7 +61,7 @@ class Redactor:
         self._keys: Cache[bool] = Cache(4_096, 262_144)
         self._text_keys: Cache[bool] = Cache(4_096, 262_144)
         self._kinds: Cache[Callable[[str], str]] = Cache(4_096, 262_144)
-        self._statements: Cache[str] = Cache(2_048, 2_097_152)
+        self._statements: tuple[Cache[str], Cache[str]] = (Cache(2_048, 2_097_152), Cache(2_048, 2_097_152))
 
     def is_secret_key(self, key: str) -> bool:
         """Does a value under this key have to be hidden?"""
@@ -133,7 +133,11 @@ class Redactor:
             and urls.has_plain_query(value, self.is_secret_key)
         ):
             return value
-        clean = urls.hide_in_url(value[:MAX_TEXT], self.is_secret_key, self.text)
+        clean = value[:MAX_TEXT]
+        for _ in range(_ROUNDS):
+            before, clean = clean, urls.hide_in_url(clean, self.is_secret_key, self.text)
+            if clean == before:
+                break
         return value if clean == value else clean
 
     def query_string(self, value: str) -> str:
@@ -158,12 +162,12 @@ class Redactor:
         """
         if not self._enabled:
             return statement
-        key = f'"{statement}' if double_quoted_strings else statement
-        known = self._statements.get(key)
+        cache = self._statements[double_quoted_strings]
+        known = cache.get(statement)
         if known is None:
             known = sql.strip_literals(statement[:MAX_TEXT], double_quoted_strings=double_quoted_strings)
             known = self._scrubbed(known, prefilter.look(known, self._roots) & ~prefilter.PAIRS)
-            self._statements.put(key, known)
+            cache.put(statement, known)
         return known
 
     def exception_message(self, value: str) -> str:

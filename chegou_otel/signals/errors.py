@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from typing import TYPE_CHECKING, Any
 
+from chegou_otel._guard import pass_foreign
 from chegou_otel.signals.encoding import Safe
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ def message_of(error: BaseException) -> str:
     """``str(error)``, which is the application's code and may fail."""
     try:
         return str(error)
-    except Exception:
+    except Exception as failure:
+        pass_foreign(failure)
         return f"<{type(error).__qualname__}: its message could not be read>"
 
 
@@ -30,7 +32,8 @@ def describe(error: BaseException, encoder: Encoder) -> dict[str, Any]:
     redact = encoder.redactor.exception_message
     try:
         stack = "".join(traceback.format_exception(error))
-    except Exception:
+    except Exception as failure:
+        pass_foreign(failure)
         stack = type_name(error)
     return {
         "exception.type": Safe(type_name(error)),

@@ -19,7 +19,7 @@ from opentelemetry.trace import INVALID_SPAN
 from opentelemetry.trace.propagation import _SPAN_KEY
 
 from chegou_otel import correlation as _correlation
-from chegou_otel._guard import guarded
+from chegou_otel._guard import guarded, pass_foreign
 from chegou_otel.delivery import otlp
 from chegou_otel.delivery.frames import Kind, Priority
 from chegou_otel.signals.errors import describe
@@ -159,7 +159,8 @@ class LogBridge:
     def _body(self, record: logging.LogRecord) -> bytes:
         try:
             said = record.getMessage()
-        except Exception:
+        except Exception as failure:
+            pass_foreign(failure)
             said = str(record.msg)  # wrong arguments are the handlers' to complain about
         rewrite = self.rewrite.get(record.name)
         if rewrite is not None:

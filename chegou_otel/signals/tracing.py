@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 from time import time_ns
 from typing import TYPE_CHECKING, Any, Final
@@ -20,6 +21,7 @@ from chegou_otel._guard import guarded
 from chegou_otel.correlation import rng
 from chegou_otel.delivery import otlp
 from chegou_otel.delivery.frames import Kind, Priority
+from chegou_otel.signals.current import CurrentSpan
 from chegou_otel.signals.encoding import Encoder, Static
 from chegou_otel.signals.spans import _UNSET, QuietSpan, Span, correlation_block
 
@@ -195,6 +197,22 @@ class Tracer(sdk.Tracer):
             span._record_exception = record_exception
             span._set_status_on_exception = set_status_on_exception
         return span
+
+    def start_as_current_span(  # type: ignore[override]
+        self,
+        name: str,
+        context: Context | None = None,
+        kind: SpanKind = SpanKind.INTERNAL,
+        attributes: types.Attributes = None,
+        links: Sequence[Link] | None = (),
+        start_time: int | None = None,
+        record_exception: bool = True,
+        set_status_on_exception: bool = True,
+        end_on_exit: bool = True,
+    ) -> CurrentSpan:
+        flags = (record_exception, set_status_on_exception)
+        start = functools.partial(self.start_span, name, context, kind, attributes, links, start_time, *flags)
+        return CurrentSpan(start, flags, end=end_on_exit)
 
 
 _KINDS: Final = list(SpanKind)

@@ -126,6 +126,39 @@ def test_an_attribute_set_later_replaces_the_constant_one(telemetry):
     assert telemetry.span("s").attributes == {"http.route": "/mine/", "kept": 1}
 
 
+def test_as_a_decorator_each_call_is_a_span(telemetry, tracer):
+    @tracer.start_as_current_span("decorated")
+    def work(n):
+        return n + trace.get_current_span().get_span_context().span_id * 0
+
+    assert [work(1), work(2)] == [1, 2]
+    assert telemetry.span_names() == ["decorated", "decorated"]
+    assert len(telemetry.trace_ids()) == 2
+
+
+async def test_as_a_decorator_of_a_coroutine_the_span_lasts_as_long_as_it_runs(telemetry, tracer):
+    import asyncio
+
+    @tracer.start_as_current_span("slow", record_exception=False)
+    async def work():
+        await asyncio.sleep(0.02)
+        raise ValueError("no luck")
+
+    with pytest.raises(ValueError):
+        await work()
+    span = telemetry.span("slow")
+    assert span.seconds >= 0.02
+    assert (span.status, span.events) == ("ERROR", ())
+
+
+def test_end_on_exit_can_be_left_to_the_caller(telemetry, tracer):
+    with tracer.start_as_current_span("open", end_on_exit=False) as span:
+        pass
+    assert telemetry.spans == []
+    span.end()
+    assert telemetry.span_names() == ["open"]
+
+
 def test_limits_hold(telemetry, tracer):
     span = tracer.start_span("many")
     for n in range(200):

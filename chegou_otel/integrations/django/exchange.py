@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextvars import ContextVar
 from time import perf_counter, time_ns
 from typing import TYPE_CHECKING, Any, Final
@@ -69,20 +70,21 @@ class Exchange:
         """Whoever pickles a response gets it without its exchange."""
         return (_nothing, ())
 
+    @guarded
     def attach(self) -> None:
-        """Make it the current one. The last step of its making: what came before may fail, and then nothing is left behind."""
-        if self.active is not None:
-            self.active.add(1)
-            self._counted = True
+        """Make it the current one, and count it."""
         self._opened = current.set(self)
         self._token = attach(self.context)
+        if self.active is not None:
+            self._counted = True
+            self.active.add(1)
 
     def detach(self) -> None:
         """Leave nothing in the thread."""
-        token, self._token = self._token, None
+        token, opened = self._token, self._opened
+        self._token = self._opened = None
         if token is not None:
             reset(token)
-        opened, self._opened = self._opened, None
         if opened is not None:
             reset(opened)  # type: ignore[arg-type]
 
@@ -98,7 +100,6 @@ class Exchange:
                 if not self.held:
                     self.finish()
 
-    @guarded
     def _respond(self, request: Any, response: Any, *, header: bool) -> None:
         self.status = response.status_code
         before = response.__dict__.get(HELD)
@@ -169,65 +170,68 @@ class Exchange:
 
     # -- how it ends ---------------------------------------------------------------------------------------------------
 
-    def hand_over(self, result: Any, *, header: bool = True) -> None:
+    @guarded
+    def hand_over(self, handler: Any, result: Any) -> None:
         """The WSGI application returned. The response will be closed by the server; one that we do not hold ends now."""
         try:
             if self.status is None and hasattr(result, "status_code"):
-                self.respond(None, result, header=header)
+                self.respond(None, result, header=not serves_files(handler))
             if not self.held:
                 self.finish()
         finally:
             self.detach()
 
     @guarded
-    def begin_close(self) -> bool:
+    def begin_close(self) -> None:
         """The server closes the response: what Django does then (``request_finished``) still belongs to the request."""
-        if self._ended or not self.closes or self._close_token is not None:
-            return False
-        self.sent = perf_counter()
-        self._close_token = attach(self.context)
-        return True
+        if not self._ended and self._close_token is None:
+            self.sent = perf_counter()
+            self._close_token = attach(self.context)
 
+    @guarded
     def end_close(self) -> None:
+        """The response is closed."""
         token, self._close_token = self._close_token, None
-        if token is not None:
-            reset(token)
-        self.finish()
+        try:
+            if token is not None:
+                reset(token)
+        finally:
+            self.finish()
 
+    @guarded
     def abort(self, error: BaseException) -> None:
         """An exception went through to the server."""
         try:
-            self._abort(error)
+            if _is_cancellation(error):
+                self.disconnected = True
+            elif self.span is not None and not self._ended and not (self.disconnected and isinstance(error, OSError)):
+                self.note(error)
+                self._fail(error)
         finally:
-            self.finish()
-            self.detach()
+            self.complete()
 
     @guarded
-    def _abort(self, error: BaseException) -> None:
-        if _is_cancellation(error):
-            self.disconnected = True
-        elif self.span is not None and not self._ended and not (self.disconnected and isinstance(error, OSError)):
-            self.note(error)
-            self._fail(error)
-
     def complete(self) -> None:
         """The ASGI application returned."""
-        if self.status is None and self.error is None:
-            self.disconnected = True  # nobody was there any more to be answered
-        self.finish()
-        self.detach()
+        try:
+            if self.status is None and self.error is None:
+                self.disconnected = True  # nobody was there any more to be answered
+            self.finish()
+        finally:
+            self.detach()
 
     def finish(self, end: int | None = None) -> None:
         """The end, once: gauge down, duration, span."""
         if self._ended:
             return
         self._ended = True
-        if self._counted and self.active is not None:
-            self.active.add(-1)
-        if self.span is not None:
-            self._finish(end)
+        try:
+            if self.span is not None:
+                self._finish(end)
+        finally:
+            if self._counted and self.active is not None:
+                self.active.add(-1)
 
-    @guarded
     def _finish(self, end: int | None) -> None:
         try:
             if self.disconnected:
@@ -236,10 +240,21 @@ class Exchange:
         finally:
             self.span.end(end)
 
-    def __del__(self) -> None:
-        # Nobody closed the response (somebody calls the application by hand): it ended when it was made.
+    @guarded
+    def _forgotten(self) -> None:
+        """Nobody closed the response (somebody calls the application by hand): it ended when it was made."""
         if not self._ended:
             self.finish(time_ns() - int((perf_counter() - self.sent) * 1e9) if self.sent else None)
+
+    def __del__(self) -> None:
+        if not self._ended:
+            self._forgotten()
+
+
+def serves_files(handler: Any) -> bool:
+    """Whether this is runserver handing out a static file, past the middleware: a file goes out as it is."""
+    module = sys.modules.get("django.contrib.staticfiles.handlers")
+    return module is not None and isinstance(handler, module.StaticFilesHandlerMixin)
 
 
 def _is_cancellation(error: BaseException) -> bool:

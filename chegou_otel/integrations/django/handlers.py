@@ -16,7 +16,7 @@ from opentelemetry import trace
 from chegou_otel import correlation
 from chegou_otel._guard import guarded
 from chegou_otel.integrations import upstream
-from chegou_otel.integrations.django.exchange import HELD, Exchange, current
+from chegou_otel.integrations.django.exchange import HELD, Exchange, current, serves_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,12 +34,13 @@ def patch_wsgi(server: Server, module: ModuleType) -> None:
             exchange = server.open_wsgi(environ) if server.runtime.armed else None
             if exchange is None:
                 return original(self, environ, start_response)
+            exchange.attach()
             try:
                 result = original(self, environ, start_response)
             except BaseException as error:
                 exchange.abort(error)
                 raise
-            exchange.hand_over(result, header=not serves_files(self))
+            exchange.hand_over(self, result)
             return result
 
         return call
@@ -56,6 +57,7 @@ def patch_asgi(server: Server, module: ModuleType) -> None:
             exchange = server.open_asgi(scope) if server.runtime.armed else None
             if exchange is None:
                 return await original(self, scope, receive, send)
+            exchange.attach()
             try:
                 result = await original(self, scope, receive, send)
             except BaseException as error:
@@ -95,13 +97,6 @@ def sending(handler: Any, response: Any) -> Exchange | None:
     return exchange
 
 
-@guarded
-def serves_files(handler: Any) -> bool:
-    """Whether this is runserver handing out a static file, past the middleware: a file goes out as it is."""
-    module = sys.modules.get("django.contrib.staticfiles.handlers")
-    return module is not None and isinstance(handler, module.StaticFilesHandlerMixin)
-
-
 def patch_base(server: Server, module: ModuleType) -> None:
     """Where every request passes, whoever calls."""
     handler = module.BaseHandler
@@ -112,6 +107,8 @@ def patch_base(server: Server, module: ModuleType) -> None:
             exchange = server.enter(request) if server.runtime.armed else None
             if exchange is None:
                 return original(self, request)
+            if exchange.own:
+                exchange.attach()
             try:
                 response = original(self, request)
             except BaseException as error:
@@ -128,6 +125,8 @@ def patch_base(server: Server, module: ModuleType) -> None:
             exchange = server.enter(request) if server.runtime.armed else None
             if exchange is None:
                 return await original(self, request)
+            if exchange.own:
+                exchange.attach()
             try:
                 response = await original(self, request)
             except BaseException as error:
@@ -211,8 +210,9 @@ def patch_response(server: Server, module: ModuleType) -> None:
         @functools.wraps(original)
         def close(self: Any) -> Any:
             exchange = self.__dict__.get(HELD)
-            if exchange is None or not exchange.begin_close():
+            if exchange is None or not exchange.closes:
                 return original(self)
+            exchange.begin_close()
             try:
                 return original(self)
             except BaseException as error:

@@ -67,8 +67,8 @@ class Server:
         self._client_address = settings.client_address
         self._request_headers = tuple((f"HTTP_{n.upper().replace('-', '_')}", n.lower()) for n in settings.capture_request_headers)
         self._response_headers = tuple(n.lower() for n in settings.capture_response_headers)
-        self._starts: dict[tuple[str, str], Static] = {}
-        self._gauges: dict[tuple[str, str], Series] = {}
+        self._behind_proxy: bool | None = None
+        self._starts: dict[tuple[str, str], tuple[Static, Series]] = {}
         self._answers: dict[tuple[Any, ...], Answer] = {}
         self._texts: dict[str, Safe] = {}
 
@@ -80,9 +80,7 @@ class Server:
         path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
         if not path.isascii():
             path = path.encode("latin-1", "replace").decode("utf-8", "replace")
-        exchange = self._open(environ, path or "/", self._base())
-        exchange.attach()
-        return exchange
+        return self._open(environ, path or "/", self._base())
 
     @guarded
     def open_asgi(self, scope: Mapping[str, Any]) -> Exchange | None:
@@ -107,7 +105,6 @@ class Server:
                 environ["HTTP_" + name.decode("latin-1").upper().replace("-", "_")] = value.decode("latin-1")
         exchange = self._open(environ, scope["path"], self._base())
         exchange.closes = False
-        exchange.attach()
         return exchange
 
     @guarded
@@ -117,7 +114,6 @@ class Server:
         if exchange is None or exchange.claimed:
             exchange = self._open(request.META, request.path, get_current())
             exchange.own = True
-            exchange.attach()
         exchange.claimed = True
         return exchange
 
@@ -156,24 +152,27 @@ class Server:
         sent = environ.get("REQUEST_METHOD") or ""
         method = _METHODS.get(sent) or _METHODS.get(sent.upper(), _OTHER)
         scheme = environ.get("wsgi.url_scheme") or "http"
-        static = self._starts.get((method, scheme)) or self._start(method, scheme)
+        static, active = self._starts.get((method, scheme)) or self._start(method, scheme)
         attributes = self._attributes(environ, path)
         if method != sent:
             attributes["http.request.method_original"] = sent[:64]
         span: Any = self._tracer.begin(static, attributes, context=context, links=links)
         exchange = Exchange(self, known, Context({**context, _SPAN_KEY: getattr(span, "inner", span)}))
         exchange.span = span
+        exchange.active = active
         exchange.method = method
         exchange.scheme = scheme
         exchange.version = _VERSIONS.get(environ.get("SERVER_PROTOCOL", ""), "")
         exchange.host = environ.get("HTTP_HOST") or _named(environ)
         return exchange
 
-    def _start(self, method: str, scheme: str) -> Static:
-        static = Static(_title(method), _SERVER, {"http.request.method": method, "url.scheme": scheme})
+    def _start(self, method: str, scheme: str) -> tuple[Static, Series]:
+        """What all requests of a method begin with: the span's constant part, and the gauge."""
+        labels = (("http.request.method", method), ("url.scheme", scheme))
+        known = (Static(_title(method), _SERVER, dict(labels)), self._actives.series(labels))
         if len(self._starts) < _MAX_ANSWERS:
-            self._starts[method, scheme] = static
-        return static
+            self._starts[method, scheme] = known
+        return known
 
     def _attributes(self, environ: Mapping[str, Any], path: str) -> dict[str, Any]:
         attributes: dict[str, Any] = {"url.path": self._texts.get(path) or self._text("url.path", path)}
@@ -204,24 +203,21 @@ class Server:
 
     # -- the description -----------------------------------------------------------------------------------------------
 
-    def active(self, method: str, scheme: str) -> Series:
-        """The gauge of requests being served."""
-        known = self._gauges.get((method, scheme))
-        if known is None:
-            known = self._actives.series((("http.request.method", method), ("url.scheme", scheme)))
-            if len(self._gauges) < _MAX_ANSWERS:
-                self._gauges[method, scheme] = known
-        return known
-
     def add_header(self, response: Any, value: str, *, replace: bool) -> None:
         """Our header, unless the application set its own."""
-        if self._header and (replace or not response.has_header(self._header)):
-            response.headers[self._header] = value
+        if not self._header:
+            return
+        # What ResponseHeaders does after checks of charset and line breaks, which a well-formed ID passes.
+        stored = response.headers._store
+        if replace or self._lower_header not in stored:
+            stored[self._lower_header] = (self._header, value)
 
     def answer(self, exchange: Exchange, request: Any, *, failed: bool) -> Answer:
         """The constant part of a request's description."""
+        scheme = exchange.scheme
+        if self._behind_proxy is not False and request is not None:
+            scheme = self._scheme(request, scheme)
         match = getattr(request, "resolver_match", None)
-        scheme = getattr(request, "scheme", None) or exchange.scheme
         route = view = script = None
         if match is not None:
             route, view, script = match.route, match._func_path, request.META.get("SCRIPT_NAME", "")
@@ -233,6 +229,14 @@ class Server:
                 self._answers.clear()
             self._answers[key] = known
         return known
+
+    def _scheme(self, request: Any, scheme: str) -> str:
+        """What the client used, where a proxy tells that (``SECURE_PROXY_SSL_HEADER``, read once)."""
+        if self._behind_proxy is None:
+            from django.conf import settings
+
+            self._behind_proxy = settings.SECURE_PROXY_SSL_HEADER is not None
+        return request.scheme if self._behind_proxy else scheme
 
     def _answer(self, exchange: Exchange, scheme: str, route: str | None, view: str | None, *, failed: bool) -> Answer:
         status = exchange.status

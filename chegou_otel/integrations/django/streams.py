@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry.context import attach, get_current
 
+from chegou_otel._guard import guarded
 from chegou_otel.correlation import reset
 
 if TYPE_CHECKING:
@@ -33,9 +34,22 @@ class _Content:
         self._iterator = iterator
         self._context: Context = exchange.context
 
+    @guarded
+    def _enter(self) -> Any:
+        self._exchange.disconnected = self._exchange.closes  # until the end is reached, whoever closes breaks off
+        return attach(self._context)
+
+    @guarded
     def _leave(self, token: Any) -> None:
-        self._context = get_current()
-        reset(token)
+        if token is not None:
+            self._context = get_current()
+            reset(token)
+
+    @guarded
+    def _fail(self, error: BaseException) -> None:
+        self._exchange.disconnected = False
+        if not isinstance(error, StopIteration | StopAsyncIteration):
+            self._exchange.stream_failed(error)
 
 
 class Stream(_Content):
@@ -47,16 +61,11 @@ class Stream(_Content):
         return self
 
     def __next__(self) -> Any:
-        token = attach(self._context)
-        self._exchange.disconnected = self._exchange.closes  # until the end is reached, whoever closes breaks off
+        token = self._enter()
         try:
             return next(self._iterator)
-        except StopIteration:
-            self._exchange.disconnected = False
-            raise
         except BaseException as error:
-            self._exchange.disconnected = False
-            self._exchange.stream_failed(error)
+            self._fail(error)
             raise
         finally:
             self._leave(token)
@@ -71,16 +80,11 @@ class AsyncStream(_Content):
         return self
 
     async def __anext__(self) -> Any:
-        token = attach(self._context)
-        self._exchange.disconnected = self._exchange.closes
+        token = self._enter()
         try:
             return await self._iterator.__anext__()
-        except StopAsyncIteration:
-            self._exchange.disconnected = False
-            raise
         except BaseException as error:
-            self._exchange.disconnected = False
-            self._exchange.stream_failed(error)
+            self._fail(error)
             raise
         finally:
             self._leave(token)

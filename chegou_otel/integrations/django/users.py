@@ -37,8 +37,9 @@ def user_id(request: Any) -> str | None:
 
 def _assigned(user: Any) -> Any:
     """A user that somebody put on the request (token authentication), unless it is still to be looked up."""
-    kind = type(user)
-    if any(base.__name__ in _LAZY for base in kind.__mro__):
+    if user is None:
+        return None
+    if any(base.__name__ in _LAZY for base in type(user).__mro__):
         held = object.__getattribute__(user, "__dict__").get("_wrapped")
         return held if getattr(type(held), "pk", None) is not None else None
     return user
