@@ -13,6 +13,7 @@ import pytest
 from chegou_otel.delivery.endpoints import Endpoint
 from chegou_otel.delivery.frames import Kind, Priority, Signal
 from chegou_otel.delivery.otlp import Scope
+from chegou_otel.delivery.transport import Transport, Verdict
 from tests.delivery.items import log, metric, span
 from tests.delivery.receiver import HANG, RESET, Answer, partial, raw_server, unused_port, wait_for
 
@@ -300,6 +301,32 @@ def test_one_dead_endpoint_does_not_hold_up_another(make, receiver, scope):
     assert [found.body.string_value for found, _, _ in receiver.logs] == [str(number) for number in range(100)]
     ledger = recorder.ledger()
     assert (ledger["traces"].held, ledger["logs"].held) == (100, 0)
+
+
+def test_a_hanging_endpoint_leaves_time_for_the_others(make, receiver, scope):
+    """A flush shares its time out: one that hangs does not take it all."""
+    with raw_server(black_hole) as url:
+        ways = {signal: Endpoint(f"{receiver.url}/v1/{signal.name.lower()}") for signal in Signal}
+        ways[Signal.TRACES] = Endpoint(f"{url}/v1/traces")
+        recorder = make(endpoints=ways)
+        recorder._become = True  # nothing is sent before the flush
+        recorder.append(Kind.SPAN, scope, span("x"))
+        recorder.append(Kind.LOG, scope, log("x"))
+        recorder._become = False
+        recorder.start()
+
+        assert not recorder.flush(1.5)
+        assert len(receiver.logs) == 1
+
+
+@pytest.mark.parametrize("talk", [drip_headers, drip_body])
+def test_drip_fed_answers_gain_no_time(talk):
+    """The deadline is that of the whole request, not of each byte."""
+    with raw_server(talk) as url:
+        begin = time.monotonic()
+        answer = Transport(Endpoint(f"{url}/v1/traces"), {}).send(b"", begin + 0.5)
+        assert answer.verdict is Verdict.AMBIGUOUS
+        assert time.monotonic() - begin < 1
 
 
 def test_a_dead_receiver_costs_nearly_nothing(make, scope):

@@ -319,15 +319,19 @@ def test_fork_during_an_export(make, receiver, scope):
     assert recorder.ledger()["traces"].ambiguous == 0
 
 
-def test_a_child_that_inherits_nothing_open(make, scope):
-    """Inherited segments are closed in the child, and the parent's locks stay."""
-    recorder = make("http://127.0.0.1:9")
+def test_a_child_that_inherits_nothing_open(make, receiver, scope):
+    """Inherited segments and connections are closed in the child, and the parent's locks stay."""
+    recorder = make(receiver.url)
     recorder.append(Kind.SPAN, scope, span("x"))
+    assert recorder.flush(5)
     path, held = recorder.pool.current.path, recorder.pool.current.fd
+    (connection,) = recorder.courier._connections.values()
+    connected = connection.sock.inner.fileno()
 
     def child():
-        with pytest.raises(OSError):
-            os.fstat(held)
+        for descriptor in (held, connected):
+            with pytest.raises(OSError):
+                os.fstat(descriptor)
         # Another process still finds it locked.
         recorder.append(Kind.SPAN, scope, span("child"))
         recorder.pool.adopt()

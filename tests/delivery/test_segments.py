@@ -108,13 +108,13 @@ def test_frames_of_an_earlier_generation_are_dead(segment):
     segment.rewind()
     segment.claim(b"resource")
     segment.write(Kind.SCOPE, 1, b"scope")
-    segment.write(Kind.SPAN, 1, b"new")
+    segment.write(Kind.SPAN, 1, b"new new new")
     # As if a crash had lost the terminator: the bytes behind are a frame, but of another generation.
     assert segment.position < end
     segment.words[segment.position >> 2] = 11 + FRAME_HEADER
 
     other = reopened(segment)
-    assert read(other) == [b"new"]
+    assert read(other) == [b"new new new"]
     other.close()
 
 
