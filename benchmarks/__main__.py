@@ -11,11 +11,11 @@ from typing import Any
 from benchmarks.environments import MakeError
 from benchmarks.footprint import footprint
 from benchmarks.jobs import rq
-from benchmarks.overhead import HEAVY_REQUESTS, OURS, UPSTREAM, Plan, overhead
+from benchmarks.overhead import HEAVY_REQUESTS, OURS, UPSTREAM, Plan, Say, overhead
 from benchmarks.runs import RunError
 from benchmarks.servers import Servers, servers
 
-BENCHMARKS: dict[str, Callable[[Servers, Plan, Callable[[str], None]], dict[str, Any]]] = {
+BENCHMARKS: dict[str, Callable[[Servers, Plan, Say], dict[str, Any]]] = {
     "overhead": overhead,
     "rq": rq,
     "footprint": footprint,

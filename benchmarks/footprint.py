@@ -1,20 +1,19 @@
 """What being there costs: start-up, memory, threads."""
 
-from collections.abc import Callable
 from typing import Any
 
-from benchmarks.overhead import AGAIN, BARE, Plan, rounds, variants
+from benchmarks.overhead import AGAIN, BARE, Plan, Say, rounds, variants
 from benchmarks.runs import Outcome, fill_database
 from benchmarks.servers import Servers
 from benchmarks.stats import median
 from benchmarks.tables import table
 
 
-def footprint(servers: Servers, plan: Plan, say: Callable[[str], None]) -> dict[str, Any]:
+def footprint(servers: Servers, plan: Plan, say: Say) -> dict[str, Any]:
     """Measure, print the table, and return the numbers."""
     chosen = [variant for variant in variants(plan) if variant.name != AGAIN]
     fill_database(chosen[0], servers)
-    results = rounds(chosen, servers, plan.rounds, say, "heavy", plan.requests)
+    results = rounds(chosen, servers, plan, say, "heavy", plan.requests)
     report: dict[str, Any] = {name: _numbers(outcomes) for name, outcomes in results.items()}
     for numbers in report.values():
         for what in ("start-up CPU ms", "RSS MiB at start", "RSS MiB under load"):

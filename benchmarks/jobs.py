@@ -1,10 +1,9 @@
 """CPU per job of RQ's forking worker and per enqueue: ours over bare on RQ 3; upstream and ours, each over its own bare, on RQ 2.12."""
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks import environments
-from benchmarks.overhead import AGAIN, BARE, OURS, UPSTREAM, Plan, Results, compare, rounds
+from benchmarks.overhead import AGAIN, BARE, OURS, UPSTREAM, Plan, Results, Say, compare, rounds
 from benchmarks.runs import RunError, Variant, fill_database
 from benchmarks.servers import Servers
 from benchmarks.tables import table
@@ -14,7 +13,7 @@ ENQUEUE_SHARE = 4
 LOGS_PER_JOB = 2
 
 
-def rq(servers: Servers, plan: Plan, say: Callable[[str], None]) -> dict[str, Any]:
+def rq(servers: Servers, plan: Plan, say: Say) -> dict[str, Any]:
     """Measure, print the tables, and return the numbers."""
     versions = {"RQ 3": newest(), "RQ 2.12": older()}
     fill_database(versions["RQ 3"][0], servers)
@@ -22,9 +21,10 @@ def rq(servers: Servers, plan: Plan, say: Callable[[str], None]) -> dict[str, An
     for version, all_variants in versions.items():
         chosen = [variant for variant in all_variants if variant.name not in plan.without]
         report["versions"].update({f"{version} {variant.name}": variant.environment.versions() for variant in chosen})
+        jobs, enqueues = plan.requests // JOBS_SHARE, plan.requests * ENQUEUE_SHARE
         report[version] = {
-            "worker": _compared(rounds(chosen, servers, plan.rounds, say, "worker", plan.requests // JOBS_SHARE, script="work.py")),
-            "enqueue": _compared(rounds(chosen, servers, plan.rounds, say, "enqueue", plan.requests * ENQUEUE_SHARE, script="work.py")),
+            "worker": _compared(rounds(chosen, servers, plan, say, "worker", jobs, "work.py", jobs)),
+            "enqueue": _compared(rounds(chosen, servers, plan, say, "enqueue", enqueues, "work.py", 0)),
         }
     for what, unit, scale in (("worker", "ms", 1000.0), ("enqueue", "µs", 1.0)):
         print(f"\n{what}: CPU in {unit} per job, forked children included\n")
@@ -58,7 +58,7 @@ def _check(results: Results) -> None:
     """Ours counts only with all three signals of every job, and the correlation ID on them."""
     for outcome in results.get(OURS, ()):
         jobs, names = outcome.told["served"], outcome.arrived["span_names"]
-        worked = "worker" in outcome.told
+        worked = outcome.told["what"] == "worker"
         wanted = {
             "producer spans": (sum(count for name, count in names.items() if name.startswith("send ")), jobs),
             "consumer spans": (sum(count for name, count in names.items() if name.startswith("process ")), jobs * worked),
@@ -72,7 +72,7 @@ def _check(results: Results) -> None:
 
 
 def _print(report: dict[str, Any], what: str, unit: str, scale: float) -> None:
-    rows: list[Sequence[object]] = []
+    rows: list[list[object]] = []
     for version in ("RQ 3", "RQ 2.12"):
         numbers = report[version][what]
         for name, row in numbers.items():

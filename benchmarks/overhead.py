@@ -1,14 +1,13 @@
 """CPU per request and p99: bare, bare again, upstream, ours."""
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from benchmarks import environments
-from benchmarks.runs import Outcome, RunError, Variant, fill_database, run
+from benchmarks.runs import Outcome, RunError, Variant, alone, fill_database, in_turn
 from benchmarks.servers import Servers
-from benchmarks.stats import median, percentile, resolution, rotated
+from benchmarks.stats import median, percentile, resolution
 from benchmarks.tables import table
 
 HEAVY_REQUESTS = 500
@@ -17,6 +16,7 @@ P99_SAMPLES = 500
 BARE, AGAIN, UPSTREAM, OURS = "bare", "bare again", "upstream", "ours"
 DELIVERED = ("spans", "logs", "series")
 Results = dict[str, list[Outcome]]
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -40,36 +40,46 @@ def variants(plan: Plan) -> list[Variant]:
     return [variant for variant in found if variant.name not in plan.without]
 
 
-def overhead(servers: Servers, plan: Plan, say: Callable[[str], None]) -> dict[str, Any]:
+def overhead(servers: Servers, plan: Plan, say: Say) -> dict[str, Any]:
     """Measure, print the tables, and return the numbers."""
     chosen = variants(plan)
     fill_database(chosen[0], servers)
     report: dict[str, Any] = {"versions": {variant.name: variant.environment.versions() for variant in chosen}}
     for load, requests in (("heavy", plan.requests), ("light", plan.requests * LIGHT_REQUESTS // HEAVY_REQUESTS)):
-        results = rounds(chosen, servers, plan.rounds, say, load, requests)
+        results = rounds(chosen, servers, plan, say, load, requests)
         check(results, load)
         report[load] = compare(results, "cpu_us")
         print(f"\n{load}: {plan.rounds} rounds of {requests} requests, CPU of the whole process in µs per request\n")
         print_requests(report[load])
-    mean_ms = report["heavy"][BARE]["cpu_us"] / 1000
-    samples = -(-P99_SAMPLES // plan.rounds)
-    results = rounds(chosen, servers, plan.rounds, say, "paced", max(samples, 100), 2 * mean_ms)
-    report["half load"] = {name: latency(outcomes) for name, outcomes in results.items()}
-    print(f"\nheavy at half load (one request each {2 * mean_ms:.1f} ms), milliseconds from when it was due\n")
+    interval_ms = 2 * report["heavy"][BARE]["cpu_us"] / 1000
+    report["half load"] = half_load(chosen, servers, plan, say, interval_ms)
+    print(f"\nheavy at half load (one request each {interval_ms:.1f} ms), milliseconds from when it was due\n")
     print(table(["variant", "samples", "median", "p99"], [[name, *numbers.values()] for name, numbers in report["half load"].items()]))
     return report
 
 
 def rounds(
-    chosen: Sequence[Variant], servers: Servers, count: int, say: Callable[[str], None], *arguments: object, script: str = "serve.py"
+    chosen: Sequence[Variant], servers: Servers, plan: Plan, say: Say, load: str, count: int, script: str = "serve.py", *more: object
 ) -> Results:
-    """All variants once in each round, in turn."""
-    results: Results = defaultdict(list)
-    for number in range(count):
-        say(f"{arguments[0]}, round {number + 1} of {count}")
-        for variant in rotated(chosen, number):
-            results[variant.name].append(run(variant, servers, script, *arguments))
-    return {variant.name: results[variant.name] for variant in chosen}
+    """All variants in each round, in turn; `count` is what each does in a round."""
+    results: Results = {variant.name: [] for variant in chosen}
+    for number in range(plan.rounds):
+        say(f"{load}, round {number + 1} of {plan.rounds}")
+        for name, outcome in in_turn(chosen, servers, count, script, load, *more).items():
+            results[name].append(outcome)
+    return results
+
+
+def half_load(chosen: Sequence[Variant], servers: Servers, plan: Plan, say: Say, interval_ms: float) -> dict[str, Any]:
+    """Median and p99 of the heavy request. One process at a time: what others send in the background would be seen here."""
+    count = max(-(-P99_SAMPLES // plan.rounds), 100)
+    samples: dict[str, list[float]] = {variant.name: [] for variant in chosen}
+    for number in range(plan.rounds):
+        say(f"half load, round {number + 1} of {plan.rounds}")
+        for step in range(len(chosen)):
+            variant = chosen[(number + step) % len(chosen)]
+            samples[variant.name] += alone(variant, servers, count, "serve.py", "paced", interval_ms).told["latencies_ms"]
+    return {name: {"samples": len(found), "median": median(found), "p99": percentile(found, 0.99)} for name, found in samples.items()}
 
 
 def check(results: Results, load: str) -> None:
@@ -152,9 +162,3 @@ def print_requests(report: dict[str, Any]) -> None:
         ])  # fmt: skip
     print(table(header, rows))
     print(f"\nA/A resolution: {report['resolution']:.1f} µs; a smaller difference is no difference. Spans, logs and bytes are per request.")
-
-
-def latency(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """Median and p99 of all samples of all rounds."""
-    samples = [sample for outcome in outcomes for sample in outcome.told["latencies_ms"]]
-    return {"samples": len(samples), "median": median(samples), "p99": percentile(samples, 0.99)}

@@ -1,7 +1,7 @@
 """What redaction costs: microseconds of CPU per call, median and best of several rounds.
 
-    python benchmarks/redaction.py            # a table
-    python benchmarks/redaction.py --json     # one JSON object, for comparing runs
+python benchmarks/redaction.py            # a table
+python benchmarks/redaction.py --json     # one JSON object, for comparing runs
 """
 
 import argparse

@@ -1,20 +1,25 @@
 """One measured process: a variant in its environment, with servers beside it."""
 
+import contextlib
 import itertools
 import json
 import os
+import random
+import select
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from benchmarks.environments import ROOT, Environment
 from benchmarks.servers import Servers
 
 WORKLOAD = ROOT / "benchmarks" / "workload"
 DEADLINE = 300
+PORTIONS = 10
 _numbers = itertools.count(1)
+_order = random.Random(0)
 
 
 class RunError(RuntimeError):
@@ -43,17 +48,87 @@ class Outcome:
         return float(self.arrived[what]) / float(count or self.told["served"])
 
 
-def run(variant: Variant, servers: Servers, script: str, *arguments: object) -> Outcome:
-    """Start a fresh process, wait for its end, ask the receiver."""
-    name = f"run{next(_numbers)}"
-    env = {**_inherited(), **_environ(variant, servers, name), **variant.variables}
-    command = [str(variant.environment.python), str(WORKLOAD / script), *map(str, arguments)]
-    process = subprocess.run(command, env=env, cwd=servers.folder, capture_output=True, text=True, timeout=DEADLINE, check=False)
-    if process.returncode:
-        raise RunError(
-            f"{variant.name}: {' '.join(command)} exited {process.returncode}:\n{process.stdout[-1000:]}{process.stderr[-4000:]}"
+class Process:
+    """A measured process. It answers each order (a line on its standard input) with a line; the last answer is its report."""
+
+    def __init__(self, variant: Variant, servers: Servers, script: str, *arguments: object) -> None:
+        self.variant = variant
+        self._servers = servers
+        self._run = f"run{next(_numbers)}"
+        self._said = (servers.folder / f"{self._run}.log").open("w+", encoding="utf-8")
+        env = {**_inherited(), **_environ(variant, servers, self._run), **variant.variables}
+        command = [str(variant.environment.python), str(WORKLOAD / script), *map(str, arguments)]
+        self._process = subprocess.Popen(
+            command, env=env, cwd=servers.folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, text=True
         )
-    return Outcome(json.loads(process.stdout.splitlines()[-1]), servers.arrived(name))
+
+    def ready(self) -> None:
+        """Wait until it is warm."""
+        self._answer()
+
+    def go(self, count: int) -> None:
+        """Let it do that much."""
+        self._order(f"go {count}")
+
+    def finish(self) -> Outcome:
+        """Let it flush and report; ask the receiver what arrived."""
+        told = json.loads(self._order("end"))
+        if self._process.wait(DEADLINE):
+            raise self._error()
+        return Outcome(told, self._servers.arrived(self._run))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.communicate()
+        self._said.close()
+
+    def _order(self, line: str) -> str:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise self._error() from None
+        return self._answer()
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        if not select.select([self._process.stdout], [], [], DEADLINE)[0]:
+            raise RunError(f"{self.variant.name}: no answer within {DEADLINE} s")
+        line = self._process.stdout.readline()
+        if not line:
+            raise self._error()
+        return line
+
+    def _error(self) -> RunError:
+        code = self._process.wait(DEADLINE)
+        self._said.seek(0)
+        return RunError(f"{self.variant.name} exited {code}:\n{self._said.read()[-4000:]}")
+
+
+def alone(variant: Variant, servers: Servers, count: int, script: str, *arguments: object) -> Outcome:
+    """A fresh process does all its work with nobody beside it."""
+    with Process(variant, servers, script, *arguments) as process:
+        process.ready()
+        process.go(count)
+        return process.finish()
+
+
+def in_turn(variants: Sequence[Variant], servers: Servers, count: int, script: str, *arguments: object) -> dict[str, Outcome]:
+    """Fresh processes, one of each variant, do their work in small portions, in turn and in an order that changes: what else the
+    machine does meanwhile hits all alike."""
+    with contextlib.ExitStack() as stack:
+        processes = [stack.enter_context(Process(variant, servers, script, *arguments)) for variant in variants]
+        for process in processes:
+            process.ready()
+        for portion in range(PORTIONS):
+            for process in _order.sample(processes, len(processes)):
+                process.go(count * (portion + 1) // PORTIONS - count * portion // PORTIONS)
+        return {process.variant.name: process.finish() for process in processes}
 
 
 def _inherited() -> dict[str, str]:
@@ -73,6 +148,7 @@ def _environ(variant: Variant, servers: Servers, name: str) -> dict[str, str]:
         "PYTHONDONTWRITEBYTECODE": "",
         "DJANGO_SETTINGS_MODULE": "settings",
         "BENCH_VARIANT": variant.switch,
+        "BENCH_RUN": name,
         "BENCH_DATABASE": str(servers.folder / "shop.sqlite3"),
         "BENCH_REDIS": str(servers.redis_port),
         "BENCH_PARTNER": str(servers.partner_port),

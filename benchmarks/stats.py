@@ -3,9 +3,7 @@
 import random
 import statistics
 from collections.abc import Sequence
-from typing import TypeVar
 
-Item = TypeVar("Item")  # the oldest Python that is supported has no other way
 RESAMPLES = 2000
 
 
@@ -25,9 +23,3 @@ def resolution(differences: Sequence[float]) -> float:
     chance = random.Random(0)
     medians = [abs(median(chance.choices(differences, k=len(differences)))) for _ in range(RESAMPLES)]
     return percentile(medians, 0.95)
-
-
-def rotated(items: Sequence[Item], by: int) -> list[Item]:
-    """Each round begins with another variant, so that drift hits all alike."""
-    by %= len(items)
-    return [*items[by:], *items[:by]]

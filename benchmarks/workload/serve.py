@@ -1,16 +1,16 @@
-"""A measured process that serves requests: `serve.py heavy|light REQUESTS` or `serve.py paced REQUESTS INTERVAL_MS`. Prints JSON.
+"""A measured process that serves requests: `serve.py heavy`, `serve.py light` or `serve.py paced INTERVAL_MS`, as it is ordered to.
 
 It calls the WSGI application as a server does: a fresh environ per request, the body iterated and closed. There is no socket, so that
 what is measured is the application and its telemetry.
 """
 
 import io
-import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import orders
 import usage
 import variants
 
@@ -52,33 +52,21 @@ class Caller:
         }  # fmt: skip
 
 
-def measure(call: Caller, requests: int) -> dict[str, Any]:
-    """CPU of a fixed number of requests, one after the other, with what it takes to send their telemetry."""
-    cpu, thread = usage.cpu(), time.thread_time()
-    for number in range(requests):
-        call(number)
-    in_thread = time.thread_time() - thread
-    variants.flush()
-    total = usage.cpu() - cpu
-    return {"cpu_us": total / requests * 1e6, "thread_us": in_thread / requests * 1e6}
-
-
-def paced(call: Caller, requests: int, interval: float) -> dict[str, Any]:
+def paced(call: Caller, numbers: Iterable[int], interval: float) -> list[float]:
     """Milliseconds from the moment a request was due to its end. A late start counts, as it does for who waits."""
     waits = []
-    start = time.perf_counter() + interval
-    for number in range(requests):
-        due = start + number * interval
+    due = time.perf_counter()
+    for number in numbers:
+        due += interval
         while (ahead := due - time.perf_counter()) > 0:
             time.sleep(ahead)
         call(number)
         waits.append((time.perf_counter() - due) * 1000)
-    variants.flush()
-    return {"latencies_ms": waits}
+    return waits
 
 
-def main(load: str, requests: int, interval_ms: float = 0.0) -> None:
-    """Warm up, flush, measure, tell."""
+def main(load: str, interval_ms: float = 0.0) -> None:
+    """Warm up, measure a fixed number of requests with what it takes to send their telemetry, tell."""
     variants.start()
     started = usage.memory()
     from django.core.handlers.wsgi import WSGIHandler
@@ -89,18 +77,19 @@ def main(load: str, requests: int, interval_ms: float = 0.0) -> None:
     for number in range(WARM_UP):
         call(number)
     variants.flush()
-    result = paced(call, requests, interval_ms / 1000) if load == "paced" else measure(call, requests)
-    variants.check()
-    told = {
-        "served": requests + WARM_UP,
-        "times": variants.times,
-        "startup": startup,
-        "started": started,
-        "ended": usage.memory(),
-        **result,
-    }
-    print(json.dumps(told))
+    waits: list[float] = []
+
+    def serve(numbers: Iterable[int]) -> None:
+        if load == "paced":
+            waits.extend(paced(call, numbers, interval_ms / 1000))
+        else:
+            for number in numbers:
+                call(number)
+
+    result = orders.obey(serve)
+    told = {"served": result["count"] + WARM_UP, "times": variants.times, "startup": startup, "started": started, "latencies_ms": waits}
+    orders.say({**told, **result})
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), *map(float, sys.argv[3:]))
+    main(sys.argv[1], *map(float, sys.argv[2:]))

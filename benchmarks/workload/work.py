@@ -1,75 +1,61 @@
-"""A measured process with RQ: `work.py worker JOBS` runs jobs in forked work-horses, `work.py enqueue JOBS` enqueues. Prints JSON."""
+"""A measured process with RQ: `work.py worker JOBS` has jobs and runs them in forked work-horses, `work.py enqueue 0` enqueues, as it is
+ordered to."""
 
-import json
+import os
 import sys
-import time
+from collections.abc import Iterable
 from typing import Any
 
-import usage
+import orders
 import variants
 
 WARM_UP = 20
 
 
-def queue() -> Any:
-    """An empty queue."""
-    import redis
-    from django.conf import settings
-    from rq import Queue
+class Desk:
+    """A queue of this process's own, and a worker for it."""
 
-    connection = redis.Redis(port=settings.REDIS_PORT)
-    connection.flushdb()
-    return Queue("default", connection=connection)
+    def __init__(self) -> None:
+        import redis
+        from django.conf import settings
+        from rq import Queue
 
+        self.queue: Any = Queue(os.environ["BENCH_RUN"], connection=redis.Redis(port=settings.REDIS_PORT))
+        self.done = 0
 
-def enqueue(jobs: Any, count: int) -> None:
-    """Fill the queue."""
-    import shop
+    def enqueue(self, numbers: Iterable[int]) -> None:
+        """Fill the queue."""
+        import shop
 
-    for number in range(count):
-        jobs.enqueue(shop.job, number)
+        for number in numbers:
+            self.queue.enqueue(shop.job, number)
 
+    def work(self, count: int) -> None:
+        """Run that many jobs by a worker as it comes, which forks for each; none may fail."""
+        from rq import Worker
 
-def work(jobs: Any, count: int) -> None:
-    """Empty the queue with a worker as it comes, which forks for each job; none may fail."""
-    from rq import Worker
-
-    worker = Worker([jobs], connection=jobs.connection)
-    worker.work(burst=True, logging_level="WARNING")
-    done = jobs.finished_job_registry.get_job_count(cleanup=False)
-    if done != count:
-        raise SystemExit(f"{done} of {count} jobs finished")
-
-
-def measured(jobs: Any, what: str, count: int) -> dict[str, Any]:
-    """CPU per job, with what it takes to send the telemetry."""
-    cpu, thread, faults, start = usage.cpu(), time.thread_time(), usage.faults(), time.perf_counter()
-    if what == "enqueue":
-        enqueue(jobs, count)
-    else:
-        work(jobs, count + WARM_UP)
-    wall, in_thread = time.perf_counter() - start, time.thread_time() - thread
-    variants.flush()
-    return {
-        "cpu_us": (usage.cpu() - cpu) / count * 1e6,
-        "wall_us": wall / count * 1e6,
-        "thread_us": in_thread / count * 1e6,
-        "faults": (usage.faults() - faults) / count,
-    }
+        Worker([self.queue], connection=self.queue.connection).work(max_jobs=count, burst=True, logging_level="WARNING")
+        self.done += count
+        done = self.queue.finished_job_registry.get_job_count(cleanup=False)
+        if done != self.done:
+            raise SystemExit(f"{done} of {self.done} jobs finished")
 
 
-def main(what: str, count: int) -> None:
-    """Warm up, flush, measure, tell."""
+def main(what: str, waiting: int) -> None:
+    """Warm up, measure, tell."""
     variants.start()
-    jobs = queue()
-    enqueue(jobs, WARM_UP)
+    desk = Desk()
+    desk.enqueue(range(WARM_UP))
+
+    def portion(numbers: Iterable[int]) -> None:
+        desk.work(len(list(numbers)))
+
     if what == "worker":
-        work(jobs, WARM_UP)
-        enqueue(jobs, count)
+        desk.work(WARM_UP)
+        desk.enqueue(range(waiting))
     variants.flush()
-    result = measured(jobs, what, count)
-    variants.check()
-    print(json.dumps({"served": count + WARM_UP, "ended": usage.memory(), **result}))
+    result = orders.obey(portion if what == "worker" else desk.enqueue)
+    orders.say({"what": what, "served": result["count"] + WARM_UP, **result})
 
 
 if __name__ == "__main__":
