@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-# Not inside a longer word or number, and not the fraction of a float; an escape in front (%3D, \n) is no word.
-_LEFT: Final = r"(?:(?<![0-9A-Za-z])|(?<=%[0-9A-Fa-f]{2})|(?<=\\[nrt]))(?<![0-9]\.)"
+# Not inside a longer word or number; an escape in front (%3D, \n) is no word.
+_LEFT: Final = r"(?:(?<![0-9A-Za-z])|(?<=%[0-9A-Fa-f]{2})|(?<=\\[nrt]))"
 _RIGHT: Final = r"(?![0-9A-Za-z])"
 _NUMBER: Final = re.compile(
     _LEFT + r"(?:"
@@ -16,6 +16,8 @@ _NUMBER: Final = re.compile(
     + _RIGHT
     + r")"
 )
+#: What stands before the fraction of a float, whose digits may be anything.
+_FRACTION: Final = re.compile(r"(?<![0-9])[0-9]{1,10}\.\Z")
 _SEPARATORS: Final = str.maketrans("", "", ".-/ ")
 _CPF_DIGITS: Final = 11
 _CNPJ_LENGTH: Final = 14
@@ -74,7 +76,7 @@ def hide_numbers(text: str, mark: str) -> str:
     while (match := _NUMBER.search(text, at)) is not None:
         # After a miss the next candidate may begin inside of it: "1234 4111 1111 1111 1111".
         at = match.start() + 1
-        if _is_number(match):
+        if _is_number(match) and not (match[0].isdigit() and _FRACTION.search(text, max(0, at - 13), at - 1)):
             pieces += (text[done : match.start()], mark)
             done = at = match.end()
     return "".join(pieces) + text[done:] if pieces else text

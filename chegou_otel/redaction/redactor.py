@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 REDACTED: Final = "[redacted]"
 #: Longer texts are cut: nothing may take unbounded time in a request.
 MAX_TEXT: Final = 32_768
+MAX_URL: Final = 8_192
 _CUT: Final = " … [cut]"
 #: Where a text is cut may be inside a secret; what is left of that goes too.
 _MARGIN: Final = 256
@@ -89,15 +90,6 @@ class Redactor:
         return self._scrubbed(value[:kept], prefilter.ALL)[: kept - _MARGIN] + _CUT
 
     def _scrubbed(self, value: str, found: int) -> str:
-        for _ in range(_ROUNDS):
-            before = value
-            value = self._scrubbed_once(value, found)
-            if value == before:
-                return before
-            found = prefilter.look(value, self._roots)
-        return value
-
-    def _scrubbed_once(self, value: str, found: int) -> str:
         if found & prefilter.PEM:
             value = shapes.hide_pem(value, REDACTED)
         if found & prefilter.PAIRS:
@@ -127,13 +119,13 @@ class Redactor:
     def url(self, value: str) -> str:
         """A URL, absolute or not, in whatever state."""
         if not self._enabled or (
-            len(value) <= MAX_TEXT
+            len(value) <= MAX_URL
             and not self._patterns
             and not prefilter.look(value, self._roots)
             and urls.has_plain_query(value, self.is_secret_key)
         ):
             return value
-        clean = value[:MAX_TEXT]
+        clean = value[:MAX_URL]
         for _ in range(_ROUNDS):
             before, clean = clean, urls.hide_in_url(clean, self.is_secret_key, self.text)
             if clean == before:
@@ -144,7 +136,7 @@ class Redactor:
         """``a=1&token=REDACTED``."""
         if not self._enabled or not value:
             return value
-        clean = urls.hide_in_query(value[:MAX_TEXT], self.is_secret_key, self.text)
+        clean = urls.hide_in_query(value[:MAX_URL], self.is_secret_key, self.text)
         return value if clean == value else clean
 
     def header(self, name: str, value: str) -> str:

@@ -28,7 +28,7 @@ _PLAIN: Final = re.compile(r"[^'$\"`/0-9-]*+")
 def strip_literals(statement: str, *, double_quoted_strings: bool) -> str:
     """``statement`` with ``?`` for every string and number, without comments, lists of placeholders shortened."""
     if _PLAIN.fullmatch(statement) is None:
-        statement = _literals(statement, double_quoted_strings).strip()
+        statement = _literals(statement, double_quoted_strings).strip(" \t\r\n")
     if "(" in statement and "," in statement:
         statement = _ROWS.sub(r"\1", _IN.sub(r"\1(\2)", statement))
     return statement

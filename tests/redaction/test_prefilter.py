@@ -31,6 +31,7 @@ def test_every_group_is_looked_for():
 @example("%3D12ABC34501DE35")
 @example("\\n12ABC34501DE35")
 @example("12345678/0001-95")
+@example("github_pat_passwordpassword")
 def test_what_is_not_named_changes_nothing(text):
     """Group by group, which is stronger than for all of them together."""
     found = prefilter.look(text, OWN._roots)

@@ -53,6 +53,15 @@ def test_double_quotes_are_strings_in_mysql():
     assert redactor.sql(statement) == 'SELECT "secret", `a"b` FROM t WHERE x = "it""s" AND y = ?'
 
 
+def test_the_two_readings_of_double_quotes_do_not_share_a_cache():
+    own = Redactor()
+    assert own.sql('"a" secret', double_quoted_strings=True) == "? secret"
+    assert own.sql('""a" secret') != "? secret"
+    assert own.sql('x"', double_quoted_strings=True) == "x?"
+    assert own.sql('"x"') == '"x"'
+    assert own.sql('"x"', double_quoted_strings=True) == "?"
+
+
 def test_a_secret_in_an_identifier_is_known_by_its_shape():
     assert redactor.sql('SELECT "529.982.247-25"') == 'SELECT "[redacted]"'
 
@@ -83,5 +92,6 @@ def test_a_known_statement_is_not_read_again_and_the_cache_stays_small():
     assert own.sql("SELECT 'a'") is own.sql("SELECT 'a'")
     for number in range(10_000):
         own.sql(f"SELECT {number}, '{'x' * 500}'")
-    assert len(own._statements) <= 2_048
-    assert sum(map(len, own._statements.young)) + sum(map(len, own._statements._old)) <= 2_097_152
+    cache = own._statements[False]
+    assert len(cache) <= 2_048
+    assert sum(map(len, cache.young)) + sum(map(len, cache._old)) <= 2_097_152
