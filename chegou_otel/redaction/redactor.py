@@ -22,7 +22,6 @@ _CUT: Final = " … [cut]"
 _MARGIN: Final = 256
 _MAX_DEPTH: Final = 8
 _MAX_ITEMS: Final = 1_000
-_ROUNDS: Final = 4
 _URL_KEYS: Final = frozenset({"url.full", "url.original", "http.url", "http.target", "referer", "location", "origin", "content-location"})
 _SQL_KEYS: Final = frozenset({"db.query.text", "db.statement"})
 _MESSAGE_KEYS: Final = frozenset({"exception.message", "exception.stacktrace"})
@@ -125,11 +124,10 @@ class Redactor:
             and urls.has_plain_query(value, self.is_secret_key)
         ):
             return value
-        clean = value[:MAX_URL]
-        for _ in range(_ROUNDS):
-            before, clean = clean, urls.hide_in_url(clean, self.is_secret_key, self.text)
-            if clean == before:
-                break
+        clean = urls.hide_in_url(value[:MAX_URL], self.is_secret_key, self.text)
+        if "@" in clean and clean != value:
+            # What was hidden may have kept a user from being seen: "52998224725:pw@host".
+            clean = urls.hide_in_url(clean, self.is_secret_key, self.text)
         return value if clean == value else clean
 
     def query_string(self, value: str) -> str:
