@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import sys
 import threading
 from collections import Counter
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
@@ -61,6 +62,16 @@ def report(where: str, error: BaseException) -> None:
     logger.warning("chegou_otel failed in %s; the application goes on, with less telemetry", where, exc_info=error)
 
 
+def _under(error: BaseException, known: BaseException | None) -> BaseException | None:
+    """The foreign exception that ``error`` hides: the standard library, too, can fail while it cleans up after an alarm."""
+    seen: BaseException | None = error
+    while seen is not None and seen is not known:
+        if isinstance(seen, _let_through):
+            return seen
+        seen = seen.__context__
+    return None
+
+
 def guarded(function: Callable[P, R]) -> Callable[P, R | None]:
     """Run ``function``; on failure count it, say so once, and return ``None``."""
 
@@ -71,7 +82,12 @@ def guarded(function: Callable[P, R]) -> Callable[P, R | None]:
         except Exception as error:
             if isinstance(error, _let_through):
                 raise
-            report(f"{function.__module__}.{function.__qualname__}", error)
-            return None
+            failed = error
+        # Outside of the ``except``: what the caller was handling already is none of this failure's doing.
+        foreign = _under(failed, sys.exception())
+        if foreign is not None:
+            raise foreign
+        report(f"{function.__module__}.{function.__qualname__}", failed)
+        return None
 
     return run

@@ -56,6 +56,32 @@ def test_a_registered_type_goes_through(clean):
 
 
 @pytest.mark.lenient
+def test_a_registered_type_that_a_clean_up_hides_goes_through(clean):
+    """Thread.start() answers an alarm with a KeyError of its own."""
+    _guard.let_through(OutOfTime)
+
+    @_guard.guarded
+    def clumsy():
+        try:
+            raise OutOfTime
+        except OutOfTime:
+            {}["missing"]
+
+    with pytest.raises(OutOfTime):
+        clumsy()
+
+
+@pytest.mark.lenient
+def test_what_the_caller_was_handling_is_not_raised_again(clean):
+    _guard.let_through(OutOfTime)
+
+    try:
+        raise OutOfTime
+    except OutOfTime:
+        assert fail(ValueError("ours")) is None
+
+
+@pytest.mark.lenient
 def test_an_alarm_that_strikes_inside_our_code_reaches_whoever_set_it(clean):
     _guard.let_through(OutOfTime)
 

@@ -55,11 +55,27 @@ class Courier:
         self._stopping: bool = False
         self._scan_at = 0.0
         self._collect_at = time.monotonic() + recorder.collect_interval
-        self._thread = threading.Thread(target=self._run, name="chegou-otel-courier", daemon=True)
-        with contextlib.suppress(RuntimeError):  # too late in the life of the interpreter
-            self._thread.start()
+        # A raw thread: Thread.start() hands over under locks, and an alarm that strikes in there is lost. Whoever holds
+        # ``_running`` is the courier, so it does no harm to start it twice.
+        self._running = _thread.allocate_lock()
+        self._ident = 0
 
     # -- called from anywhere
+
+    def begin(self) -> None:
+        """Start the thread unless it runs."""
+        if not self._running.locked():
+            with contextlib.suppress(RuntimeError):  # too late in the life of the interpreter
+                _thread.start_new_thread(self._main, ())
+
+    def _main(self) -> None:
+        if not self._running.acquire(blocking=False):
+            return
+        try:
+            self._ident = _thread.get_ident()
+            self._run()
+        finally:
+            self._running.release()
 
     def wake(self, *, scan: bool = False) -> None:
         if scan:
@@ -71,10 +87,13 @@ class Courier:
     def flush(self, timeout: float) -> bool:
         """Send everything that was recorded before this call; True when it was delivered (or refused for good)."""
         request = _Flush(time.monotonic() + timeout)
-        if threading.current_thread() is self._thread:
+        if _thread.get_ident() == self._ident:
             return False
-        if not self._thread.is_alive():
-            self._serve(request)
+        if self._running.acquire(blocking=False):  # no thread (yet, or any more): its work is done here
+            try:
+                self._serve(request)
+            finally:
+                self._running.release()
             return request.result
         self._flushes.append(request)
         self.wake()
@@ -84,8 +103,8 @@ class Courier:
     def stop(self, timeout: float = 0.2) -> None:
         self._stopping = True
         self.wake()
-        if self._thread.is_alive() and threading.current_thread() is not self._thread:
-            self._thread.join(timeout)
+        if _thread.get_ident() != self._ident and self._running.acquire(timeout=timeout):
+            self._running.release()
 
     def abandon(self) -> None:
         """In a forked child: the thread did not come along; its sockets are still the parent's."""

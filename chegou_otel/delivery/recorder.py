@@ -216,6 +216,7 @@ class Recorder:
     def _wake(self) -> None:
         if self.courier is None:
             self.courier = Courier(self)
+        self.courier.begin()
         self.courier.wake()
 
     def _counters(self) -> Any:

@@ -52,7 +52,10 @@ class Horses:
 
     @guarded
     def reserve(self, worker: Any) -> None:
-        self.segment = self.runtime.recorder.reserve()
+        recorder = self.runtime.recorder
+        for stale in recorder.pool.out:  # an alarm struck before it was drained; a worker has one work-horse at a time
+            recorder.drain(stale, 0.0)
+        self.segment = recorder.reserve()
         self.listener.monitored = getattr(getattr(worker, "execution", None), "id", None)
         self.exit = (None, None)
 
