@@ -96,7 +96,9 @@ class Server:
     folder: Path
 
     def said(self) -> str:
-        return f"the last words of {self.name}:\n" + "\n".join(line[:400] for line in self.log.read_text(errors="replace").splitlines()[-15:])
+        return f"the last words of {self.name}:\n" + "\n".join(
+            line[:400] for line in self.log.read_text(errors="replace").splitlines()[-15:]
+        )
 
 
 @dataclass
