@@ -94,6 +94,8 @@ class Courier:
                 self._serve(request)
             finally:
                 self._running.release()
+            if not self._stopping:
+                self.begin()
             return request.result
         self._flushes.append(request)
         self.wake()
