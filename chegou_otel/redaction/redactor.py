@@ -125,7 +125,7 @@ class Redactor:
         ):
             return value
         clean = urls.hide_in_url(value[:MAX_URL], self.is_secret_key, self.text)
-        if "@" in clean and clean != value:
+        if "@" in clean and "://" not in clean and clean != value:
             # What was hidden may have kept a user from being seen: "52998224725:pw@host".
             clean = urls.hide_in_url(clean, self.is_secret_key, self.text)
         return value if clean == value else clean
