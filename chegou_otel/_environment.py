@@ -26,7 +26,7 @@ _SIGNALS: Final = ("TRACES", "METRICS", "LOGS")
 
 
 def _per_signal(suffix: str, variable: Variable) -> dict[str, Variable]:
-    return {name: variable for name in (f"{_OTLP}{suffix}", *(f"{_OTLP}{signal}_{suffix}" for signal in _SIGNALS))}
+    return dict.fromkeys((f"{_OTLP}{suffix}", *(f"{_OTLP}{signal}_{suffix}" for signal in _SIGNALS)), variable)
 
 
 _HONOURED: Final = "honoured"
@@ -56,7 +56,9 @@ VARIABLES: Final[dict[str, Variable]] = {
     **_per_signal("CERTIFICATE", Variable(_HONOURED, "wins over `REQUESTS_CA_BUNDLE`")),
     **_per_signal("CLIENT_KEY", Variable(_HONOURED, "")),
     **_per_signal("CLIENT_CERTIFICATE", Variable(_HONOURED, "")),
-    **_per_signal("PROTOCOL", Variable("not yet", "only `http/protobuf`, which is the default; `grpc` and `http/json` come with a later release")),
+    **_per_signal(
+        "PROTOCOL", Variable("not yet", "only `http/protobuf`, which is the default; `grpc` and `http/json` come with a later release")
+    ),
     "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": Variable("not yet", "cumulative"),
     "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION": Variable("not yet", "explicit buckets"),
     "OTEL_METRICS_EXEMPLAR_FILTER": Variable("not yet", "no exemplars yet"),
@@ -92,7 +94,11 @@ def warnings(environ: Mapping[str, str]) -> list[str]:
     found = []
     for name, variable in VARIABLES.items():
         value = environ.get(name, "").strip()
-        if not value or variable.status == _HONOURED or any(name.endswith(end) and value.lower().startswith(fine) for end, fine in _FINE.items()):
+        if (
+            not value
+            or variable.status == _HONOURED
+            or any(name.endswith(end) and value.lower().startswith(fine) for end, fine in _FINE.items())
+        ):
             continue
         found.append(f"{name}={value!r} is not honoured{' yet' if variable.status == 'not yet' else ''}: {variable.note}")
     return found

@@ -24,11 +24,17 @@ def _setting(default: Any, env: str | None, text: str) -> Any:
 class Settings:
     """Every setting, as ``setup()`` takes it."""
 
-    service_name: str | None = _setting(None, "OTEL_SERVICE_NAME", "Name of the service. Default: the package of the Django settings module.")
-    service_version: str | None = _setting(None, "CHEGOU_OTEL_SERVICE_VERSION", "Version of the service. Default: the commit that is checked out.")
+    service_name: str | None = _setting(
+        None, "OTEL_SERVICE_NAME", "Name of the service. Default: the package of the Django settings module."
+    )
+    service_version: str | None = _setting(
+        None, "CHEGOU_OTEL_SERVICE_VERSION", "Version of the service. Default: the commit that is checked out."
+    )
     environment: str | None = _setting(None, "CHEGOU_OTEL_ENVIRONMENT", "Deployment environment, such as `production`.")
     endpoint: str | None = _setting(
-        None, "OTEL_EXPORTER_OTLP_ENDPOINT", "Base URL of the collector; `/v1/traces` and its like are added. Default: `http://localhost:4318`."
+        None,
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "Base URL of the collector; `/v1/traces` and its like are added. Default: `http://localhost:4318`.",
     )
     active: Literal["auto", "always", "never"] = _setting(
         "auto",
@@ -51,16 +57,22 @@ class Settings:
         "Hosts that receive `traceparent`, baggage and the correlation ID: `api.example.com`, `*.internal`. Loopback always does; nobody else.",
     )
     trust_from: tuple[str, ...] = _setting(
-        (), "CHEGOU_OTEL_TRUST_FROM", "Networks whose `traceparent` and baggage are believed, such as `10.0.0.0/8`. Others get a new trace and a link."
+        (),
+        "CHEGOU_OTEL_TRUST_FROM",
+        "Networks whose `traceparent` and baggage are believed, such as `10.0.0.0/8`. Others get a new trace and a link.",
     )
-    response_header: str = _setting("X-Correlation-ID", "CHEGOU_OTEL_RESPONSE_HEADER", "Response header that carries the correlation ID; empty: none.")
+    response_header: str = _setting(
+        "X-Correlation-ID", "CHEGOU_OTEL_RESPONSE_HEADER", "Response header that carries the correlation ID; empty: none."
+    )
     excluded_paths: tuple[str, ...] = _setting(
         (), "CHEGOU_OTEL_EXCLUDED_PATHS", "Paths without spans and metrics; `*` matches anything: `/health/`, `/static/*`."
     )
     user: Literal["id", "hash", "off"] = _setting("id", "CHEGOU_OTEL_USER", "The user on the span: primary key, its hash, or nothing.")
     client_address: bool = _setting(False, "CHEGOU_OTEL_CLIENT_ADDRESS", "Put the client's IP address on the server span.")
     capture_request_headers: tuple[str, ...] = _setting((), "CHEGOU_OTEL_CAPTURE_REQUEST_HEADERS", "Request headers to record, redacted.")
-    capture_response_headers: tuple[str, ...] = _setting((), "CHEGOU_OTEL_CAPTURE_RESPONSE_HEADERS", "Response headers to record, redacted.")
+    capture_response_headers: tuple[str, ...] = _setting(
+        (), "CHEGOU_OTEL_CAPTURE_RESPONSE_HEADERS", "Response headers to record, redacted."
+    )
     sql_comment: bool = _setting(
         False, "CHEGOU_OTEL_SQL_COMMENT", "Append the correlation ID to SQL as a comment; PostgreSQL then shows it in `pg_stat_activity`."
     )
@@ -68,10 +80,14 @@ class Settings:
     redact_keys: tuple[str, ...] = _setting((), "CHEGOU_OTEL_REDACT_KEYS", "Further keys whose values are secret.")
     redact_patterns: tuple[str, ...] = _setting((), "CHEGOU_OTEL_REDACT_PATTERNS", "Further regular expressions whose matches are secret.")
     spool_dir: str | None = _setting(
-        None, "CHEGOU_OTEL_SPOOL_DIR", "Folder for what is not delivered yet. In containers: a volume. Default: below `~/.local/state/chegou-otel`."
+        None,
+        "CHEGOU_OTEL_SPOOL_DIR",
+        "Folder for what is not delivered yet. In containers: a volume. Default: below `~/.local/state/chegou-otel`.",
     )
     spool_max_bytes: int = _setting(64 * 1024 * 1024, "CHEGOU_OTEL_SPOOL_MAX_BYTES", "Most that one process keeps, in bytes.")
-    exit_timeout: float = _setting(2.0, "CHEGOU_OTEL_EXIT_TIMEOUT", "Seconds that the process waits at exit for what is left; the rest stays in the spool.")
+    exit_timeout: float = _setting(
+        2.0, "CHEGOU_OTEL_EXIT_TIMEOUT", "Seconds that the process waits at exit for what is left; the rest stays in the spool."
+    )
 
 
 class Options(TypedDict, total=False):

@@ -57,7 +57,10 @@ def test_a_well_formed_header_is_accepted_and_marked_as_the_client_s(header):
     assert (found.id, found.source) == (header, "client")
 
 
-@pytest.mark.parametrize("header", [None, "", "short", "x" * 129, "with space", "a\r\nSet-Cookie: x", "-leading-dash", "ümläutümläut", "a" * 8 + "\n", "<script>"])
+@pytest.mark.parametrize(
+    "header",
+    [None, "", "short", "x" * 129, "with space", "a\r\nSet-Cookie: x", "-leading-dash", "ümläutümläut", "a" * 8 + "\n", "<script>"],
+)
 def test_anything_else_is_replaced(header):
     found = correlation.accept(header)
 

@@ -35,7 +35,12 @@ def test_environment_values_are_read_by_type(variable, text, name, value):
 
 @pytest.mark.parametrize(
     ("variable", "text"),
-    [("CHEGOU_OTEL_TRACES", "perhaps"), ("CHEGOU_OTEL_EXIT_TIMEOUT", "soon"), ("CHEGOU_OTEL_DJANGO", "theirs"), ("CHEGOU_OTEL_EXIT_TIMEOUT", "-1")],
+    [
+        ("CHEGOU_OTEL_TRACES", "perhaps"),
+        ("CHEGOU_OTEL_EXIT_TIMEOUT", "soon"),
+        ("CHEGOU_OTEL_DJANGO", "theirs"),
+        ("CHEGOU_OTEL_EXIT_TIMEOUT", "-1"),
+    ],
 )
 def test_a_wrong_environment_value_warns_and_falls_back(variable, text):
     settings, warnings = load({}, {variable: text})

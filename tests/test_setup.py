@@ -33,7 +33,9 @@ def run(source, *argv, cwd=None, receiver=None, check=True, **env):
         base["OTEL_EXPORTER_OTLP_ENDPOINT"] = receiver.url
     base.setdefault("CHEGOU_OTEL_SPOOL_DIR", str((cwd or Path("/tmp")) / "spool"))
     command = [sys.executable, *([str(source)] if isinstance(source, Path) else ["-c", textwrap.dedent(source)]), *argv]
-    return subprocess.run(command, cwd=cwd, env={**base, "PYTHONPATH": str(ROOT), **env}, capture_output=True, text=True, timeout=60, check=check)
+    return subprocess.run(
+        command, cwd=cwd, env={**base, "PYTHONPATH": str(ROOT), **env}, capture_output=True, text=True, timeout=60, check=check
+    )
 
 
 def names(receiver, wanted):
@@ -303,7 +305,9 @@ CALL = "import chegou_otel; chegou_otel.setup()"
 )
 def test_a_request_is_told_once_from_wherever_setup_is_called(project, receiver, places, argv):
     folder = project(**places)
-    done = run(folder / "request.py", *argv, cwd=folder, receiver=receiver, PYTHONPATH=f"{ROOT}:{folder}", DJANGO_SETTINGS_MODULE="shop.settings")
+    done = run(
+        folder / "request.py", *argv, cwd=folder, receiver=receiver, PYTHONPATH=f"{ROOT}:{folder}", DJANGO_SETTINGS_MODULE="shop.settings"
+    )
 
     assert receiver.names() == ["GET /hello/<int:n>/"], done.stderr
     told = {item.key: item.value.string_value for item in receiver.spans[0][0].attributes}
@@ -345,7 +349,9 @@ def test_runserver_s_reloader_stays_idle(project, receiver):
     from chegou_otel.signals.resource import idle_reason
 
     assert "reloader" in idle_reason(["manage.py", "runserver"], {})
-    assert idle_reason(["manage.py", "runserver", "--noreload"], {}) is None or "test runner" in idle_reason(["manage.py", "runserver", "--noreload"], {})
+    assert idle_reason(["manage.py", "runserver", "--noreload"], {}) is None or "test runner" in idle_reason(
+        ["manage.py", "runserver", "--noreload"], {}
+    )
 
 
 @pytest.mark.parametrize(
@@ -366,7 +372,9 @@ def test_roles_are_told_from_the_command_line(argv, role):
 def test_the_version_is_the_commit_that_is_checked_out(tmp_path):
     from chegou_otel.signals.resource import git_version
 
-    subprocess.run("git init -q . && git -c user.name=t -c user.email=t@t commit -q --allow-empty -m x", shell=True, cwd=tmp_path, check=True)
+    subprocess.run(
+        "git init -q . && git -c user.name=t -c user.email=t@t commit -q --allow-empty -m x", shell=True, cwd=tmp_path, check=True
+    )
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()
 
     assert git_version(tmp_path / "deep") is None or git_version(tmp_path) == head[:12]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import _thread
 import contextlib
-import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
@@ -62,11 +61,14 @@ class Courier:
 
     # -- called from anywhere
 
-    def begin(self) -> None:
-        """Start the thread unless it runs."""
+    def begin(self) -> bool:
+        """Start the thread unless it runs; False when it is too late in the life of the interpreter."""
         if not self._running.locked():
-            with contextlib.suppress(RuntimeError):  # too late in the life of the interpreter
+            try:
                 _thread.start_new_thread(self._main, ())
+            except RuntimeError:
+                return False
+        return True
 
     def _main(self) -> None:
         if not self._running.acquire(blocking=False):
@@ -89,13 +91,12 @@ class Courier:
         request = _Flush(time.monotonic() + timeout)
         if _thread.get_ident() == self._ident:
             return False
-        if self._running.acquire(blocking=False):  # no thread (yet, or any more): its work is done here
-            try:
-                self._serve(request)
-            finally:
-                self._running.release()
-            if not self._stopping:
-                self.begin()
+        if not self.begin():  # its work is done here
+            if self._running.acquire(blocking=False):
+                try:
+                    self._serve(request)
+                finally:
+                    self._running.release()
             return request.result
         self._flushes.append(request)
         self.wake()

@@ -7,7 +7,7 @@ looking them up would cost more than writing them.
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import decimal
 import pathlib
 import struct
@@ -26,7 +26,7 @@ _INT64: Final = 1 << 63
 
 def _varint(value: int) -> bytes:
     out = bytearray()
-    while value > 0x7F:
+    while value > 0x7F:  # noqa: PLR2004 - seven bits a byte
         out.append(value & 0x7F | 0x80)
         value >>= 7
     out.append(value)
@@ -95,7 +95,7 @@ _ENCODERS: dict[type, Callable[..., bytes]] = {
     type(None): lambda _value: b"",
 }
 #: Values whose text says all there is to say.
-PLAIN: Final = (uuid.UUID, decimal.Decimal, datetime.date, datetime.time, datetime.timedelta, pathlib.PurePath)
+PLAIN: Final = (uuid.UUID, decimal.Decimal, dt.date, dt.time, dt.timedelta, pathlib.PurePath)
 _BASES: Final[tuple[tuple[type | tuple[type, ...], Callable[..., bytes]], ...]] = (
     (bool, _ENCODERS[bool]),
     (int, lambda value: _integer(int(value))),

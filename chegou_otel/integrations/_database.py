@@ -22,7 +22,7 @@ _CLIENT: Final = 2
 _MAX_CACHED: Final = 2_000
 _MAX_TEXT: Final = 8_192
 _TABLE: Final = re.compile(r"\b(?:FROM|INTO|UPDATE|TABLE|JOIN)\s+(?:ONLY\s+)?([\"`\[]?[\w.]+[\"`\]]?(?:\.[\"`]?\w+[\"`]?)?)", re.IGNORECASE)
-_QUOTES: Final = str.maketrans("", "", "\"`[]")
+_QUOTES: Final = str.maketrans("", "", '"`[]')
 
 
 class Target(NamedTuple):

@@ -53,7 +53,10 @@ class Cache:
         known = self._known.get((alias, operation, result))
         if known is None:
             fields = {"cache.name": alias, "cache.operation": operation, **({"cache.result": result} if result else {})}
-            known = self._known[alias, operation, result] = (Static(f"cache {operation}", _INTERNAL, fields), self._duration.series(tuple(fields.items())))
+            known = self._known[alias, operation, result] = (
+                Static(f"cache {operation}", _INTERNAL, fields),
+                self._duration.series(tuple(fields.items())),
+            )
         return known
 
     def make(self, alias: str, operation: str, original: Callable[..., Any]) -> Callable[..., Any]:
@@ -78,7 +81,9 @@ class Cache:
         return span, activate(span, Context({**get_current(), _BUSY: True}))
 
     @guarded
-    def _leave(self, alias: str, operation: str, start: int, span: Any, token: Any, result: str | None, error: BaseException | None) -> None:
+    def _leave(
+        self, alias: str, operation: str, start: int, span: Any, token: Any, result: str | None, error: BaseException | None
+    ) -> None:
         deactivate(token)
         static, series = self.constant(alias, operation, result or "")
         span.set_static(static)

@@ -69,9 +69,8 @@ class Commands:
     def _new(self, target: Target, name: str) -> tuple[Static, Series]:
         host, port, database = target
         fields: dict[str, Any] = {"db.system.name": "redis", "db.operation.name": name}
-        for key, value in (("db.namespace", database), ("server.address", host), ("server.port", port)):
-            if value:
-                fields[key] = value
+        where = (("db.namespace", database), ("server.address", host), ("server.port", port))
+        fields.update({key: value for key, value in where if value})
         found = (Static(name, _CLIENT, fields), self._duration.series(tuple(fields.items())))
         if len(self._known) < _MAX_CACHED:
             self._known[target, name] = found

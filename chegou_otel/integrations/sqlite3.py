@@ -27,7 +27,9 @@ def _patch(runtime: Runtime, module: ModuleType) -> None:
         if not (isinstance(base, type) and issubclass(base, module.Cursor)):
             return base
         # Django's cursor calls sqlite3.Cursor.execute by name of its base: only the outermost call is ours.
-        return type(base.__name__, (base,), {name: database.make(getattr(base, name)) for name in ("execute", "executemany", "executescript")})
+        return type(
+            base.__name__, (base,), {name: database.make(getattr(base, name)) for name in ("execute", "executemany", "executescript")}
+        )
 
     @functools.cache
     def traced_connection(base: Any) -> Any:

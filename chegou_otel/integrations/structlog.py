@@ -15,7 +15,18 @@ if TYPE_CHECKING:
 
     from chegou_otel._runtime import Runtime
 
-_LEVELS = {"debug": 10, "info": 20, "msg": 20, "warn": 30, "warning": 30, "err": 40, "error": 40, "exception": 40, "critical": 50, "fatal": 50}
+_LEVELS = {
+    "debug": 10,
+    "info": 20,
+    "msg": 20,
+    "warn": 30,
+    "warning": 30,
+    "err": 40,
+    "error": 40,
+    "exception": 40,
+    "critical": 50,
+    "fatal": 50,
+}
 
 
 def install(runtime: Runtime) -> None:

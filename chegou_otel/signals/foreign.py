@@ -48,7 +48,9 @@ class ForeignSpan(trace.Span):
         for key, value in attributes.items():
             self.set_attribute(key, value)
 
-    def record_exception(self, exception: BaseException, attributes: Any = None, timestamp: int | None = None, escaped: bool = False) -> None:
+    def record_exception(
+        self, exception: BaseException, attributes: Any = None, timestamp: int | None = None, escaped: bool = False
+    ) -> None:
         self.inner.add_event("exception", {**describe(exception, self._encoder), **(attributes or {})}, timestamp)
 
     def end(self, end_time: int | None = None) -> None:
@@ -95,7 +97,12 @@ class ForeignTracer:
         return ForeignSpan(inner, self._encoder)
 
     def leaf(
-        self, static: Static, start: int, attributes: Mapping[str, Any] | None = None, error: BaseException | None = None, end: int | None = None
+        self,
+        static: Static,
+        start: int,
+        attributes: Mapping[str, Any] | None = None,
+        error: BaseException | None = None,
+        end: int | None = None,
     ) -> None:
         span = self.begin(static, attributes, start)
         if error is not None:

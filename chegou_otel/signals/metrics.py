@@ -194,7 +194,9 @@ class Registry:
         told = ["own", *series.instrument.definition, series.labels, value]
         self.append(Kind.MEASUREMENT, None, json.dumps(told, separators=(",", ":")).encode(), Priority.HIGH)
 
-    def replay(self, kind: InstrumentKind, name: str, unit: str, description: str, boundaries: list[float], labels: Any, value: float) -> None:
+    def replay(
+        self, kind: InstrumentKind, name: str, unit: str, description: str, boundaries: list[float], labels: Any, value: float
+    ) -> None:
         """Take a measurement that came over from a work-horse."""
         instrument = self._instrument(kind, name, unit, description, boundaries)
         instrument.series(tuple((key, item) for key, item in labels)).record(value)

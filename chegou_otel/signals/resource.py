@@ -20,7 +20,13 @@ _VERSION_VARIABLES: Final = ("SOURCE_VERSION", "RAILWAY_GIT_COMMIT_SHA", "RENDER
 _ENVIRONMENT_VARIABLES: Final = ("RAILWAY_ENVIRONMENT_NAME", "DJANGO_ENV", "ENVIRONMENT")
 _WEB: Final = {"gunicorn", "uvicorn", "daphne", "hypercorn", "granian", "uwsgi", "waitress-serve", "mod_wsgi-express"}
 #: Django's commands that are a role of their own; every other one is a ``command``.
-_DJANGO_ROLES: Final = {"runserver": "web", "testserver": "web", "rqworker": "worker", "rqworker-pool": "worker", "rqscheduler": "scheduler"}
+_DJANGO_ROLES: Final = {
+    "runserver": "web",
+    "testserver": "web",
+    "rqworker": "worker",
+    "rqworker-pool": "worker",
+    "rqscheduler": "scheduler",
+}
 _RQ_ROLES: Final = {"worker": "worker", "worker-pool": "worker", "cron": "scheduler", "scheduler": "scheduler"}
 #: Commands that start no delivery unless asked: they look at or change the project, they do not serve it.
 _QUIET_COMMANDS: Final = frozenset(
@@ -35,7 +41,7 @@ _QUIET_COMMANDS: Final = frozenset(
 def django_command(argv: Sequence[str]) -> str | None:
     """The management command of ``manage.py <command>`` or ``django-admin <command>``, if that is what runs."""
     program = Path(argv[0]).name if argv else ""
-    is_django = program in ("manage.py", "django-admin", "django-admin.py") or argv[0].endswith(os.path.join("django", "__main__.py"))
+    is_django = program in ("manage.py", "django-admin", "django-admin.py") or argv[0].endswith("django/__main__.py")
     return argv[1] if is_django and len(argv) > 1 else None
 
 
@@ -47,7 +53,7 @@ def role_of(argv: Sequence[str]) -> str:
     program = Path(argv[0]).name if argv else ""
     if program in _WEB or any(f"{os.sep}{name}{os.sep}" in (argv[0] if argv else "") for name in _WEB):
         return "web"
-    if program == "rq" or (argv and argv[0].endswith(os.path.join("rq", "__main__.py"))):
+    if program == "rq" or (argv and argv[0].endswith("rq/__main__.py")):
         return next((_RQ_ROLES[word] for word in argv[1:] if word in _RQ_ROLES), "command")
     if program in ("rqworker", "rqscheduler"):
         return {"rqworker": "worker", "rqscheduler": "scheduler"}[program]
@@ -62,7 +68,11 @@ def idle_reason(argv: Sequence[str], environ: dict[str, str] | os._Environ[str])
     if command in _QUIET_COMMANDS:
         return f"`{command}` sends nothing unless asked (active='always')"
     program = Path(argv[0]).name if argv else ""
-    if "_pytest.config" in sys.modules or program in ("pytest", "py.test", "runtests.py") or f"{os.sep}unittest{os.sep}" in (argv[0] if argv else ""):
+    if (
+        "_pytest.config" in sys.modules
+        or program in ("pytest", "py.test", "runtests.py")
+        or f"{os.sep}unittest{os.sep}" in (argv[0] if argv else "")
+    ):
         return "a test runner is at work; nothing is sent"
     return None
 

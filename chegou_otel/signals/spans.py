@@ -294,8 +294,7 @@ class Span(SdkSpan):
         for event in self._event_list or ():
             fields = encoder.attributes(otlp.EVENT, event.attributes or {})
             parts.append(otlp.message(b"\x5a", b"\x09" + _FIXED64(event.timestamp) + otlp.text(b"\x12", event.name) + b"".join(fields)))
-        for link in self._link_list or ():
-            parts.append(otlp.message(b"\x6a", self._link(link)))
+        parts += [otlp.message(b"\x6a", self._link(link)) for link in self._link_list or ()]
         if self._status is not _UNSET:
             described = self._status.description
             message = otlp.text(b"\x12", encoder.redactor.exception_message(described)) if described else b""

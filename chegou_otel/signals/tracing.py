@@ -147,7 +147,12 @@ class Tracer(sdk.Tracer):
         return span
 
     def leaf(
-        self, static: Static, start: int, attributes: Mapping[str, Any] | None = None, error: BaseException | None = None, end: int | None = None
+        self,
+        static: Static,
+        start: int,
+        attributes: Mapping[str, Any] | None = None,
+        error: BaseException | None = None,
+        end: int | None = None,
     ) -> None:
         """Record a finished span under the current one, in one call. For work in which nothing nests (SQL, Redis)."""
         ctx = context_api.get_current()

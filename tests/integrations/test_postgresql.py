@@ -36,7 +36,9 @@ def postgres(tmp_path_factory):
     port = free_port()
     subprocess.run([binaries / "initdb", "-D", folder / "data", "-U", "hub", "-A", "trust", "-N"], check=True, capture_output=True)
     options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
-    subprocess.run([binaries / "pg_ctl", "-D", folder / "data", "-o", options, "-l", folder / "log", "-w", "start"], check=True, capture_output=True)
+    subprocess.run(
+        [binaries / "pg_ctl", "-D", folder / "data", "-o", options, "-l", folder / "log", "-w", "start"], check=True, capture_output=True
+    )
     yield {"host": "127.0.0.1", "port": port, "user": "hub", "dbname": "postgres"}
     subprocess.run([binaries / "pg_ctl", "-D", folder / "data", "-m", "immediate", "stop"], check=False, capture_output=True)
 

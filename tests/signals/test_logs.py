@@ -70,7 +70,9 @@ def test_a_level_that_the_logger_does_not_accept_does_not_arrive(telemetry, logg
     [
         lambda: logging.config.dictConfig({"version": 1, "disable_existing_loggers": False, "handlers": {}, "root": {"handlers": []}}),
         lambda: logging.basicConfig(force=True, stream=io.StringIO()),
-        lambda: logging.config.dictConfig({"version": 1, "disable_existing_loggers": False, "loggers": {"tests.logs": {"propagate": False, "handlers": []}}}),
+        lambda: logging.config.dictConfig(
+            {"version": 1, "disable_existing_loggers": False, "loggers": {"tests.logs": {"propagate": False, "handlers": []}}}
+        ),
     ],
     ids=["dictConfig", "basicConfig", "no propagation, no handlers"],
 )

@@ -42,8 +42,10 @@ class _Content:
     @guarded
     def _leave(self, token: Any) -> None:
         if token is not None:
-            self._context = get_current()
-            reset(token)
+            try:
+                self._context = get_current()
+            finally:
+                reset(token)
 
     @guarded
     def _fail(self, error: BaseException) -> None:

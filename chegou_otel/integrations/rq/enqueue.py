@@ -81,7 +81,9 @@ class Producer:
         return Taking(job, span, attach(Context({**ctx, _SPAN_KEY: getattr(span, "inner", span), QUIET: True})))
 
     def _static(self, queue: str, function: str) -> Static:
-        static = Static(f"send {queue}", _PRODUCER, {**system(queue, function), "messaging.operation.type": "send", "messaging.operation.name": "send"})
+        static = Static(
+            f"send {queue}", _PRODUCER, {**system(queue, function), "messaging.operation.type": "send", "messaging.operation.name": "send"}
+        )
         if len(self._statics) < _MAX_CACHED:
             self._statics[queue, function] = static
         return static

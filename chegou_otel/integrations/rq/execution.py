@@ -44,7 +44,9 @@ _AGAIN: Final = frozenset({"queued", "scheduled"})
 class Execution:
     """One run of one job, as this process sees it."""
 
-    def __init__(self, executions: Executions, span: Any, token: Token[Context] | None, static: Static, job: Any, queue: str, known: Correlation) -> None:
+    def __init__(
+        self, executions: Executions, span: Any, token: Token[Context] | None, static: Static, job: Any, queue: str, known: Correlation
+    ) -> None:
         self.executions = executions
         self.span = span
         self.token = token
@@ -139,7 +141,12 @@ class Executions:
             self.teller.ended(execution)
 
     def count(self, queue: str, function: str, outcome: str, seconds: float) -> None:
-        labels = (("messaging.system", "rq"), ("messaging.destination.name", queue), ("rq.job.function", function), ("rq.job.status", outcome))
+        labels = (
+            ("messaging.system", "rq"),
+            ("messaging.destination.name", queue),
+            ("rq.job.function", function),
+            ("rq.job.status", outcome),
+        )
         self._duration.series(labels).record(seconds)
         self._outcomes.series(labels).add(1)
 

@@ -82,6 +82,7 @@ def _worker(job: Any) -> Any:
 
 def _advise(job: Any) -> None:
     """Say once per worker, not per job, that there is a better start."""
+
     @guarded
     def say() -> None:
         if job.connection.set(f"chegou_otel:advised:{os.environ['RQ_WORKER_ID']}", "1", nx=True, ex=86_400):

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from chegou_otel._guard import guarded
 from chegou_otel.integrations.rq import spawn
-from chegou_otel.integrations.rq.execution import Execution, Executions
 from chegou_otel.integrations.rq.quiet import make_loud
 from chegou_otel.integrations.rq.teller import Listener, Teller
 
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from chegou_otel._runtime import Runtime
+    from chegou_otel.integrations.rq.execution import Execution, Executions
 
 _DRAIN_SECONDS = 1.0
 
@@ -162,5 +162,3 @@ def _ending(status: int | None, usage: Any, *, stopped: bool) -> tuple[str, dict
     elif status is not None:
         more["rq.job.exit_code"] = os.waitstatus_to_exitcode(status)
     return ("stopped" if stopped else "killed" if killed else "vanished"), more
-
-

@@ -32,7 +32,9 @@ ALARMS = 1_000
 def telemetry(tmp_path):
     """The real thing: segments on disk, a courier, a receiver."""
     receiver = Receiver()
-    started = _setup.start({"active": "always", "service_name": "alarms", "endpoint": receiver.url, "spool_dir": str(tmp_path), "exit_timeout": 5.0})
+    started = _setup.start(
+        {"active": "always", "service_name": "alarms", "endpoint": receiver.url, "spool_dir": str(tmp_path), "exit_timeout": 5.0}
+    )
     started.receiver = receiver
     yield started
     started.shutdown()

@@ -39,7 +39,13 @@ def test_the_carrier_lies_in_the_job_s_hash_and_survives_what_users_do_to_meta(t
 
     found = carrier.of(fetched)
     span = telemetry.span("send default")
-    assert (found.trace_id, found.span_id, found.correlation_id, found.retries, found.shape) == (span.trace_id, span.span_id, "order-0002", 3, "parent")
+    assert (found.trace_id, found.span_id, found.correlation_id, found.retries, found.shape) == (
+        span.trace_id,
+        span.span_id,
+        "order-0002",
+        3,
+        "parent",
+    )
     assert fetched.meta == {"mine": 1}
 
 
@@ -94,7 +100,18 @@ def test_an_enqueue_that_fails_is_told_and_raised(telemetry, queue):
     assert telemetry.span("send default").status == "ERROR"
 
 
-@pytest.mark.parametrize("text", ["", "1", "2;a;b;00;order-0001;0;parent", "1;zz;zz;00;order-0001;0;parent;", "1;x;y;zz;order-0001;0;parent", "1;;;00;bad id;0;parent", "\x00"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "1",
+        "2;a;b;00;order-0001;0;parent",
+        "1;zz;zz;00;order-0001;0;parent;",
+        "1;x;y;zz;order-0001;0;parent",
+        "1;;;00;bad id;0;parent",
+        "\x00",
+    ],
+)
 def test_a_foreign_carrier_is_no_carrier(text):
     found = carrier.decode(text)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import rq
-from tests.integrations.rq.conftest import attributes
 
 import chegou_otel
+from tests.integrations.rq.conftest import attributes
 
 CLASSES = ["Worker", "SpawnWorker", "SimpleWorker"]
 
@@ -30,7 +30,12 @@ def test_a_finished_job_joins_its_producer_with_its_logs_and_counts(hub, produce
 
     sent = producer.span("send default")
     told = attributes(span)
-    assert (span.name, span.trace_id.hex(), span.parent_span_id.hex(), span.status.code) == ("process default", sent.trace_id, sent.span_id, 0)
+    assert (span.name, span.trace_id.hex(), span.parent_span_id.hex(), span.status.code) == (
+        "process default",
+        sent.trace_id,
+        sent.span_id,
+        0,
+    )
     assert (told["rq.job.status"], told["rq.job.attempt"], told["hub.name"], told["rq.job.function"]) == ("finished", 1, "x", "hub_jobs.ok")
     assert (told["messaging.message.id"], told["correlation_id"]) == (job.id, "order-0007")
     assert 0 <= told["rq.job.queue_wait"] < 60
@@ -46,7 +51,9 @@ def test_a_retry_is_two_executions_of_one_story(hub, producer, worker, tmp_path)
     hub.burst(worker)
     first, second = hub.wait_jobs(2)
 
-    assert [(attributes(s)["rq.job.status"], attributes(s)["rq.job.attempt"], attributes(s)["rq.job.max_attempts"]) for s in (first, second)] == [
+    assert [
+        (attributes(s)["rq.job.status"], attributes(s)["rq.job.attempt"], attributes(s)["rq.job.max_attempts"]) for s in (first, second)
+    ] == [
         ("retried", 1, 3),
         ("finished", 2, 3),
     ]
