@@ -109,7 +109,8 @@ class Database:
         self._tracer.leaf(statement.static, start, _code(error), error, end)
 
     def _statement(self, target: Target, text: str) -> Statement:
-        clean = self._runtime.redactor.sql(text[:_MAX_TEXT])
+        # In MySQL "…" is a string; elsewhere it is a name.
+        clean = self._runtime.redactor.sql(text[:_MAX_TEXT], double_quoted_strings=self._system == "mysql")
         operation, summary = summarise(clean)
         attributes: dict[str, Any] = {"db.system.name": self._system, "db.operation.name": operation}
         labels: list[tuple[str, Any]] = [("db.system.name", self._system), ("db.operation.name", operation)]
