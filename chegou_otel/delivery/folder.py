@@ -8,9 +8,11 @@ from __future__ import annotations
 import os
 import re
 import stat
+import time
 import zlib
 from typing import Final
 
+ABANDONED_SECONDS: Final = 3600
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9_.-]")
 
 
@@ -89,9 +91,12 @@ def _verify(path: str) -> None:
 
 
 def segments(path: str) -> list[str]:
-    """The segments in a folder, oldest first."""
+    """The segments in a folder, oldest first. Half-made ones whose maker died long ago are removed."""
     try:
         names = os.listdir(path)  # noqa: PTH208
+        for name in names:
+            if name.endswith(".new") and os.stat(f"{path}/{name}").st_mtime < time.time() - ABANDONED_SECONDS:  # noqa: PTH116
+                os.unlink(f"{path}/{name}")  # noqa: PTH108
     except OSError:
         return []
     return [f"{path}/{name}" for name in sorted(names) if name.endswith(".seg")]

@@ -81,6 +81,9 @@ class Pool:
         segment = self._take()
         if segment is None:
             return None
+        if self.own:
+            self.own[-1].sealed = True
+            self.own[-1].shed()
         segment.claim(resource)
         if self.child:
             # Nobody ships in here: whoever of the service finds it may.
@@ -174,6 +177,7 @@ class Pool:
             if done(segment):
                 self.own = tuple(each for each in self.own if each is not segment)
                 segment.rewind()
+                segment.shed()
                 self._keep_or_remove(segment)
         current = self.current
         if current is not None and current.position > min(REUSE, self.size // 2) and done(current):
@@ -286,7 +290,7 @@ class Pool:
                 continue
             for reader in segment.readers:
                 reader.resume()
-            segment.foreign = True
+            segment.foreign = segment.sealed = True
             found.append(segment)
         self.adopted = (*self.adopted, *found)
         return len(found)

@@ -145,6 +145,8 @@ class Reader:
             batch.marks.append(mark)
         elif mark.end != mark.start:
             self.commit(mark)
+        if self.segment.sealed and mark.end != mark.start:
+            self.segment.shed()
         return not mark.cut
 
     def handovers(self) -> Iterator[tuple[int, bytes, Mark]]:
@@ -155,6 +157,8 @@ class Reader:
             yield kind, payload, mark
         if mark.end != self.position:
             self.commit(mark)
+            if self.segment.sealed:
+                self.segment.shed()
 
     def frames(self) -> Iterator[tuple[int, Mark, int, bytes]]:
         """What lies ahead: kind, the mark to commit, scope number, payload."""

@@ -60,7 +60,7 @@ class NotOurs(Exception):  # noqa: N818 (an answer, not an error)
 class Segment:
     __slots__ = (
         "created", "fd", "floor", "foreign", "handling", "identity", "limit", "longs", "memory", "path", "position", "readers",
-        "scopes", "seed", "settled", "size", "words", "writer_elsewhere",
+        "scopes", "sealed", "seed", "settled", "size", "words", "writer_elsewhere",
     )  # fmt: skip
 
     def __init__(self, fd: int, path: str | None, size: int) -> None:
@@ -90,6 +90,8 @@ class Segment:
         self.writer_elsewhere = False
         #: Found in the folder: of a dead process, or of one that has no courier.
         self.foreign = False
+        #: Full: it is read once more, and its pages need not stay mapped.
+        self.sealed = False
         #: Its writer is gone; ``position`` is its end.
         self.settled = False
         if path is not None:
@@ -290,10 +292,16 @@ class Segment:
             longs[W_CURSOR + row] = longs[W_SENT + row] = HEADER_BYTES
         longs[W_GENERATION] += 1
         self.seed = seed(longs[W_GENERATION])
+        self.sealed = False
         self.position = longs[W_POSITION] = HEADER_BYTES
         self.scopes = {NO_SCOPE}
         for reader in self.readers:
             reader.restart()
+
+    def shed(self) -> None:
+        """Unmap the pages for now; they stay in the page cache. A backlog does not read as a leak."""
+        with contextlib.suppress(OSError, ValueError):
+            self.memory.madvise(mmap.MADV_DONTNEED)
 
     # -- left
 

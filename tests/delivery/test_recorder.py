@@ -408,3 +408,20 @@ def test_garbage_collection_of_a_recorder(make, scope):
     ref = weakref.ref(recorder)
     assert ref() is recorder
     gc.collect()
+
+
+def test_a_backlog_does_not_read_as_a_leak(make, receiver, scope):
+    """Forty MiB wait on disk, and are sent later, without as much memory of the process."""
+    import psutil
+
+    receiver.default = Answer(503)
+    recorder = make(receiver.url)
+    payload = span("x", 20_000)
+    recorder.append(Kind.SPAN, scope, payload)
+    before = psutil.Process().memory_info().rss
+    for _ in range(2000):
+        recorder.append(Kind.SPAN, scope, payload)
+    recorder.courier.wake()
+    assert not recorder.flush(0.5)
+    assert recorder.ledger()["traces"].held * len(payload) > 38 << 20
+    assert psutil.Process().memory_info().rss - before < 16 << 20

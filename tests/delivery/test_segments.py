@@ -7,6 +7,7 @@ import random
 import stat
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -266,6 +267,14 @@ def test_tightens_its_own_folder(tmp_path):
     os.chmod(tmp_path / "shop", 0o777)
     path, _ = folder.choose("shop", str(tmp_path))
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o700
+
+
+def test_half_made_files_are_removed_in_time(tmp_path):
+    for name, age in ((".old.new", 7200), (".young.new", 60)):
+        (tmp_path / name).write_bytes(b"x")
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    assert folder.segments(str(tmp_path)) == []
+    assert os.listdir(tmp_path) == [".young.new"]
 
 
 def test_memory_when_no_folder_can_be_used(make, receiver, scope, homeless, monkeypatch):
