@@ -11,7 +11,7 @@ import functools
 from typing import TYPE_CHECKING
 
 from chegou_otel import _guard
-from chegou_otel.integrations.rq import carrier, enqueue, execution, late, logs, workhorse
+from chegou_otel.integrations.rq import carrier, enqueue, execution, late, logs, quiet, workhorse
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -30,6 +30,8 @@ def install(runtime: Runtime) -> None:
     runtime.when_imported("rq.worker.base", executions.patch_worker)
     runtime.when_imported("rq.worker.worker_classes", functools.partial(workhorse.patch, runtime, executions))
     late.install(runtime, executions)
+    if runtime.role in ("worker", "scheduler") and late.job_under_way() is None:
+        quiet.process(runtime)
 
 
 def _let_timeouts_through(module: ModuleType) -> None:

@@ -30,7 +30,7 @@ _ADVICE = (
 
 
 def install(runtime: Runtime, executions: Executions) -> None:
-    job = _job_under_way()
+    job = job_under_way()
     if job is None or not runtime.recording:
         return
     execution = begin(executions, job)
@@ -40,7 +40,7 @@ def install(runtime: Runtime, executions: Executions) -> None:
     runtime.wrap(os, "_exit", functools.partial(_make_exit, runtime, execution, job))
 
 
-def _job_under_way() -> Any:
+def job_under_way() -> Any:
     """The job that this process, a work-horse, is performing; ``None`` anywhere else."""
     rq_job = sys.modules.get("rq.job")
     if rq_job is None or "RQ_WORKER_ID" not in os.environ:

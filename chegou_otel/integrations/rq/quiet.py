@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from chegou_otel._runtime import Runtime
 
 
+def process(runtime: Runtime) -> None:
+    """A worker's main thread is RQ's from its first line to its last; only jobs and callbacks are the user's."""
+    token = attach(Context({**get_current(), QUIET: True}))
+    runtime.on_shutdown.append(lambda: reset(token))
+
+
 def loud(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Call the user's code: its Redis calls are its own to see."""
     token = attach(Context({key: value for key, value in get_current().items() if key != QUIET}))

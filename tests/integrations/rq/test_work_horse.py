@@ -177,3 +177,9 @@ def test_all_four_ways_to_start_a_worker_tell_the_whole_story(hub, producer, sta
     assert "ok x" in [body for _, body, _ in hub.logs]
     if start == "rq worker":
         assert hub.said().count("Better: `chegou-otel run -- rq worker`") == 1
+
+
+def test_a_worker_s_start_and_end_make_no_spans(hub):
+    hub.work("-m", "chegou_otel", "run", "--", "rq", "worker", "--url", f"redis://127.0.0.1:{hub.redis_port}", "--burst", HUB_NO_SETUP="1")
+
+    assert hub.receiver.names() == []
