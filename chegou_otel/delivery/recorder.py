@@ -274,8 +274,8 @@ class Recorder:
         with self._lock:
             self.pool.give_back(segment)
             courier = self.courier
-        if courier is not None:
-            courier.wake(scan=segment.longs[W_MORE] != 0)
+        if courier is not None and segment.longs[W_MORE]:
+            courier.wake(scan=True)  # else it comes by soon enough: a request per job would cost more than the job's telemetry
         return complete
 
     # -- the rest of the contract

@@ -49,12 +49,14 @@ _bits = rng.getrandbits
 class State:
     """What all tracers of the process share, replaced as a whole by ``setup()`` and emptied by ``shutdown()``."""
 
-    __slots__ = ("append", "armed", "encoder", "fast", "max_events", "max_links", "processor")
+    __slots__ = ("append", "armed", "encoder", "fast", "fast_root", "max_events", "max_links", "processor")
 
     def __init__(self, append: Append, encoder: Encoder, *, fast: bool, max_events: int = 128, max_links: int = 128) -> None:
         self.append = append
         self.encoder = encoder
+        #: Children of a recording local parent are always recorded: the sampler need not be asked. And roots.
         self.fast = fast
+        self.fast_root = False
         self.max_events = max_events
         self.max_links = max_links
         self.processor: Any = None
@@ -122,6 +124,14 @@ class Tracer(sdk.Tracer):
             span.flags = above.flags
             span._trace_state = above._trace_state
             span._parent_context = span._lazy_context = None
+            return span
+        if above is INVALID_SPAN and self.state.fast_root:
+            span = _new(Span)
+            span.trace_bytes = _bits(128).to_bytes(16)
+            span.parent_bytes = b""
+            span.span_bytes = _bits(64).to_bytes(8)
+            span.flags = _SAMPLED_RANDOM
+            span._trace_state = span._parent_context = span._lazy_context = None
             return span
         parent_context = above.get_span_context() if isinstance(above, ApiSpan) else None
         return self._sampled(parent_context if parent_context and parent_context.is_valid else None, static, ctx, attributes, links)
@@ -229,7 +239,7 @@ class TracerProvider(sdk.TracerProvider):
     def __init__(self, state: State, resource: Resource, *, sampler: Sampler | None = None) -> None:
         super().__init__(sampler=sampler, resource=resource, shutdown_on_exit=False)
         self.state = state
-        state.fast = is_plain(self.sampler) and type(self.id_generator) is RandomIdGenerator
+        self._judge(state)
 
     def rearm(self, state: State, resource: Resource, sampler: Sampler | None) -> None:
         """A later ``setup()``: the same provider, and every tracer handed out before, with a new state."""
@@ -237,12 +247,18 @@ class TracerProvider(sdk.TracerProvider):
         self._resource = resource
         if sampler is not None:
             self.sampler = sampler
-        state.fast = is_plain(self.sampler) and type(self.id_generator) is RandomIdGenerator
+        self._judge(state)
         for tracer in self._tracers.values():
             tracer.state = state  # type: ignore[attr-defined]
             tracer.resource = resource
             tracer.sampler = self.sampler
         self._adopt_processors()
+
+    def _judge(self, state: State) -> None:
+        """Which questions need not be asked."""
+        own_ids = type(self.id_generator) is RandomIdGenerator
+        state.fast = own_ids and is_plain(self.sampler)
+        state.fast_root = state.fast and (self.sampler is ALWAYS_ON or getattr(self.sampler, "_root", None) is ALWAYS_ON)
 
     def get_tracer(
         self, instrumenting_module_name: str, instrumenting_library_version: str | None = None, schema_url: str | None = None,
