@@ -269,6 +269,39 @@ def test_orphaned_work_horse_is_shipped_by_another_process(make, receiver, scope
     wait_for(lambda: not other.pool.adopted)
 
 
+def test_a_further_segment_of_a_work_horse_waits_for_its_parent(make, receiver, scope):
+    """It may hold the job's outcome, which the parent asks for: no other process takes it while the parent lives."""
+    ready, go = os.pipe(), os.pipe()
+
+    def worker():
+        recorder = make(receiver.url, segment_bytes=64 * 1024)
+        outcomes = []
+        recorder.handlers[Kind.OUTCOME] = outcomes.append
+        segment = recorder.reserve()
+
+        def horse():
+            recorder.become(segment)
+            for number in range(200):
+                recorder.append(Kind.SPAN, scope, span(f"job {number}", 1000))
+            recorder.append(Kind.OUTCOME, None, b"finished", Priority.HIGH)
+            os._exit(0)
+
+        assert ended(forked(horse)) == 0
+        os.write(ready[1], b"x")
+        os.read(go[0], 1)
+        recorder.drain(segment, 2)
+        assert outcomes == [b"finished"]
+        assert recorder.flush(5)
+
+    pid = forked(worker)
+    os.read(ready[0], 1)
+    other = make(receiver.url)
+    assert other.pool.adopt() == 0
+    os.write(go[1], b"x")
+    assert ended(pid) == 0
+    assert receiver.counts() == {f"job {number}": 1 for number in range(200)}
+
+
 def test_forks_while_other_threads_append(make, receiver, scope):
     """No lock is inherited in a locked state, and no frame is half-written in the child."""
     recorder = make(receiver.url)
