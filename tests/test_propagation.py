@@ -338,7 +338,9 @@ def test_a_wrong_variable_falls_back():
         "with use_correlation_id('pedido-0000001'):\n"
         "    print(propagation.headers_for('localhost'))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], check=False, env={**os.environ, "OTEL_PROPAGATORS": "nonsense"}, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=False, env={**os.environ, "OTEL_PROPAGATORS": "nonsense"}, capture_output=True, text=True
+    )
 
     assert done.stdout == "[('X-Correlation-ID', 'pedido-0000001')]\n"
     assert "OTEL_PROPAGATORS cannot be used" in done.stderr

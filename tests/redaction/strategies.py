@@ -4,7 +4,18 @@ import random
 
 from hypothesis import strategies as st
 
-KEYS = ["password", "X-Api-Key", "user_password", "csrftoken", "cpf_cliente", "db.password", "SENHA", "clientSecret", "Authorization", "otp"]
+KEYS = [
+    "password",
+    "X-Api-Key",
+    "user_password",
+    "csrftoken",
+    "cpf_cliente",
+    "db.password",
+    "SENHA",
+    "clientSecret",
+    "Authorization",
+    "otp",
+]
 HARMLESS_KEYS = ["token_count", "gen_ai.usage.input_tokens", "passenger", "secretary", "author", "cookie_count", "status", "keyboard"]
 
 #: Pieces of everything that some pattern looks for; glued at random they come close to all of them.
@@ -22,7 +33,9 @@ PIECES = [
 near_secrets = st.lists(st.sampled_from(PIECES) | st.text(max_size=6), max_size=14).map("".join)
 any_text = near_secrets | st.text()
 # What people write around a value: letters that cannot join with a secret to something else.
-prose = st.lists(st.sampled_from(["pedido", "criado", "em", "35", "ms", "por", "joao", "GET", "/x/", "ação", "1234", "ok."]), max_size=8).map(" ".join)
+prose = st.lists(
+    st.sampled_from(["pedido", "criado", "em", "35", "ms", "por", "joao", "GET", "/x/", "ação", "1234", "ok."]), max_size=8
+).map(" ".join)
 secret_values = st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._~+-!$*^", min_size=6, max_size=40).filter(
     lambda value: any(c.isalnum() for c in value) and not value.strip("*").startswith("$") and value[0].isalnum()
 )
@@ -69,7 +82,9 @@ formatted_numbers = cpfs.map(formatted_cpf) | cnpjs.map(formatted_cnpj) | cards.
 numbers = formatted_numbers | cpfs | cnpjs | cards
 
 
-def token(prefix: str, size: int, alphabet: str = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") -> st.SearchStrategy[str]:
+def token(
+    prefix: str, size: int, alphabet: str = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+) -> st.SearchStrategy[str]:
     return st.integers().map(lambda seed: prefix + "".join(random.Random(seed).choices(alphabet, k=size)))
 
 

@@ -18,19 +18,57 @@ def test_the_examples_hold(before, after):
     assert hide(before) == after
 
 
-@pytest.mark.parametrize("key", ["password1", "oldpassword", "cpf_cliente", "minhasenha", "client_secret", "csrftoken", "Set-Cookie", "PHPSESSID", "aws_credentials", "db_pass", "x-auth", "AWSAccessKeyId", "cardNumber", "chavePix"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "password1",
+        "oldpassword",
+        "cpf_cliente",
+        "minhasenha",
+        "client_secret",
+        "csrftoken",
+        "Set-Cookie",
+        "PHPSESSID",
+        "aws_credentials",
+        "db_pass",
+        "x-auth",
+        "AWSAccessKeyId",
+        "cardNumber",
+        "chavePix",
+    ],
+)
 def test_the_secret_keys_it_names(key):
     assert f"`{key}`" in DOC
     assert REDACTOR.is_secret_key(key)
 
 
-@pytest.mark.parametrize("key", ["resenha", "desenha", "secretary", "tokenizer", "passenger", "pass_rate", "author", "auth_backend", "token_count", "password_changed_at", "cookie_name", "tokens", "max_tokens", "gen_ai.usage.input_tokens"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "resenha",
+        "desenha",
+        "secretary",
+        "tokenizer",
+        "passenger",
+        "pass_rate",
+        "author",
+        "auth_backend",
+        "token_count",
+        "password_changed_at",
+        "cookie_name",
+        "tokens",
+        "max_tokens",
+        "gen_ai.usage.input_tokens",
+    ],
+)
 def test_the_harmless_keys_it_names(key):
     assert f"`{key}`" in DOC
     assert not REDACTOR.is_secret_key(key)
 
 
-@pytest.mark.parametrize("text", ["pin=1234", "sid=abc", "jwt=abc", "card_number=4", "security_code=123", "note=hunter2", "my password is hunter2"])
+@pytest.mark.parametrize(
+    "text", ["pin=1234", "sid=abc", "jwt=abc", "card_number=4", "security_code=123", "note=hunter2", "my password is hunter2"]
+)
 def test_the_limits_it_admits(text):
     """When one of these is found some day, the page has to say so."""
     assert REDACTOR.text(text) == text

@@ -124,7 +124,12 @@ def test_twice_is_once(text):
 @given(before=near.prose, secret=near.numbers | near.tokens, after=near.prose)
 @settings(max_examples=500, deadline=None)
 def test_a_planted_shape_disappears(before, secret, after):
-    for text in (f"{before} {secret} {after}", f"{before} ({secret}), {after}", f"{before}\n{secret}\n{after}", f'{before} "x": "{secret}" {after}'):
+    for text in (
+        f"{before} {secret} {after}",
+        f"{before} ({secret}), {after}",
+        f"{before}\n{secret}\n{after}",
+        f'{before} "x": "{secret}" {after}',
+    ):
         assert secret not in redactor.text(text)
 
 
@@ -140,7 +145,7 @@ def test_a_planted_value_disappears(key, secret, before, after):
         assert secret not in redactor.text(text).replace(key, "").replace(before, "").replace(after, "")
 
 
-@given(st.text('abc\\"\'\n ,:{}[]', min_size=3, max_size=12))
+@given(st.text("abc\\\"'\n ,:{}[]", min_size=3, max_size=12))
 @settings(max_examples=500, deadline=None)
 @example("a'b\"c\\")
 def test_quoting_does_not_save_a_value(secret):

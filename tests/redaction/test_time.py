@@ -52,7 +52,9 @@ def test_long_texts_are_cut():
     assert redactor.text("a" * MAX_TEXT) == "a" * MAX_TEXT
 
 
-@pytest.mark.parametrize("secret", ["529.982.247-25", "4111 1111 1111 1111", "password=hunter2hunter2", "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.x"])
+@pytest.mark.parametrize(
+    "secret", ["529.982.247-25", "4111 1111 1111 1111", "password=hunter2hunter2", "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.x"]
+)
 def test_a_secret_at_the_cut_goes_whole(secret):
     for at in range(MAX_TEXT - 2 * len(secret), MAX_TEXT + 2):
         clean = redactor.text("a" * (at - 1) + " " + secret + " " + "b" * 500)

@@ -49,7 +49,22 @@ def test_what_is_hidden(url, expected):
 
 @pytest.mark.parametrize(
     "url",
-    ["", "/", "http://h", "http://[::1]:80/x?a=1", "http://h:80/a@b", "/x?q=a+b&page=2#top", "*", "?", "#", "http://", "://", "@", "joao@example.com", "/ação?é=ü"],
+    [
+        "",
+        "/",
+        "http://h",
+        "http://[::1]:80/x?a=1",
+        "http://h:80/a@b",
+        "/x?q=a+b&page=2#top",
+        "*",
+        "?",
+        "#",
+        "http://",
+        "://",
+        "@",
+        "joao@example.com",
+        "/ação?é=ü",
+    ],
 )
 def test_what_stays(url):
     """The same object."""
@@ -73,7 +88,10 @@ def test_the_short_way_says_the_same_as_the_long_one(url):
 
 
 @given(
-    key=st.sampled_from(near.KEYS), secret=near.secret_values, others=st.dictionaries(st.sampled_from("abcdef"), st.text(max_size=5), max_size=4), at=st.integers(0, 4)
+    key=st.sampled_from(near.KEYS),
+    secret=near.secret_values,
+    others=st.dictionaries(st.sampled_from("abcdef"), st.text(max_size=5), max_size=4),
+    at=st.integers(0, 4),
 )
 @settings(max_examples=300, deadline=None)
 def test_a_planted_parameter_disappears_and_the_others_are_as_before(key, secret, others, at):
@@ -91,7 +109,9 @@ def test_a_planted_parameter_disappears_and_the_others_are_as_before(key, secret
 @settings(max_examples=200, deadline=None)
 def test_a_planted_shape_disappears_wherever_it_is(secret):
     coded = quote(secret, safe="")
-    url = redactor.url(f"https://{secret}@h/a/{secret.replace('/', '-') if '/' in secret else secret}?x={coded}&y={quote(coded, safe='')}&{coded}=1#{coded}")
+    url = redactor.url(
+        f"https://{secret}@h/a/{secret.replace('/', '-') if '/' in secret else secret}?x={coded}&y={quote(coded, safe='')}&{coded}=1#{coded}"
+    )
     if "/" not in secret:
         assert secret not in url
     assert f"x={coded}" not in url

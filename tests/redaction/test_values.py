@@ -36,7 +36,12 @@ def test_clean_text_is_the_same_object():
 
 def test_inside_of_sequences_and_mappings():
     value = {"a": {"password": "x", "cpf": 52998224725, "n": 5}, "b": ["token=y", 3, None, ("529.982.247-25",)], 7: {"t"}, "ok": True}
-    assert redactor.value("body", value) == {"a": {"password": M, "cpf": M, "n": 5}, "b": [f"token={M}", 3, None, [M]], 7: ["t"], "ok": True}
+    assert redactor.value("body", value) == {
+        "a": {"password": M, "cpf": M, "n": 5},
+        "b": [f"token={M}", 3, None, [M]],
+        7: ["t"],
+        "ok": True,
+    }
     assert value["a"]["password"] == "x"
     assert redactor.value("body", {"529.982.247-25": 2}) == {M: 2}
     assert redactor.value("body", OrderedDict(password="x")) == {"password": M}
@@ -101,7 +106,7 @@ MESSAGES = {
     "DETAIL:  Key (a, b)=(x (y), z) already exists.": f"DETAIL:  Key (a, b)=({M}) already exists.",
     'DETAIL:  Key (order_id)=(5) is not present in table "o".': 'DETAIL:  Key (order_id)=(5) is not present in table "o".',
     "DETAIL:  Failing row contains (1, joao, null).": f"DETAIL:  Failing row contains ({M})",
-    'invalid input syntax for type integer: "joao"\nLINE 1: SELECT \'joao\'::int\n               ^': (
+    "invalid input syntax for type integer: \"joao\"\nLINE 1: SELECT 'joao'::int\n               ^": (
         f'invalid input syntax for type integer: "{M}"\nLINE 1: SELECT ?::int'
     ),
     "CONTEXT:  unnamed portal with parameters: $1 = 'joao', $2 = 'x'": f"CONTEXT:  unnamed portal with parameters: $1 = '{M}', $2 = '{M}'",
