@@ -87,6 +87,7 @@ VARIABLES: Final[dict[str, Variable]] = {
 
 #: Values that are honoured although the variable as a whole is not: nothing to warn about.
 _FINE: Final = {"PROTOCOL": "http/protobuf", "TEMPORALITY_PREFERENCE": "cumulative", "OPT_IN": "http"}
+_EXPORTERS: Final = frozenset({"otlp", "none"})
 
 
 def warnings(environ: Mapping[str, str]) -> list[str]:
@@ -94,6 +95,8 @@ def warnings(environ: Mapping[str, str]) -> list[str]:
     found = []
     for name, variable in VARIABLES.items():
         value = environ.get(name, "").strip()
+        if value and name.endswith("S_EXPORTER") and value.lower() not in _EXPORTERS:
+            found.append(f"{name}={value!r} is ignored (use otlp or none); what is recorded is sent by OTLP")
         if (
             not value
             or variable.status == _HONOURED

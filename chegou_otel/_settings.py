@@ -7,6 +7,7 @@ environment value warns and falls back, because a deployment must not fail on a 
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -188,8 +189,8 @@ def check(name: str, value: Any, shape: Shape) -> Any:
         raise TypeError(f"{name} takes {shape}, not {value!r}")
     if shape.words and value not in shape.words:
         raise ValueError(f"{name} takes {shape}, not {value!r}")
-    if isinstance(value, int | float) and value < 0:
-        raise ValueError(f"{name} is not negative, and this is: {value!r}")
+    if isinstance(value, int | float) and not (value >= 0 and math.isfinite(value)):
+        raise ValueError(f"{name} is finite and not negative, and this is: {value!r}")
     return value
 
 

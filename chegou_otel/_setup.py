@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import dataclasses
 import functools
 import json
 import logging
@@ -102,7 +103,7 @@ def start(arguments: Mapping[str, Any], sink: Callable[..., Any] | None = None) 
     global _current
     _hook_process()
     settings, warnings = _settings.load(arguments)
-    integrations.check_names((*(settings.integrations or ()), *settings.disabled_integrations))
+    settings = _usable(settings, arguments, warnings)
     idle = None if sink else _idle(settings)
     role = role_of(sys.argv)
     resource = create_resource(settings, role, __version__)
@@ -114,6 +115,29 @@ def start(arguments: Mapping[str, Any], sink: Callable[..., Any] | None = None) 
     for warning in [*warnings, *_environment.warnings(os.environ)]:
         logger.warning("%s", warning)
     return _current
+
+
+def _usable(settings: Settings, arguments: Mapping[str, Any], warnings: list[str]) -> Settings:
+    """Names and patterns that only their owners can judge: wrong ones raise as arguments, and are left out with a warning otherwise."""
+    checks: dict[str, Callable[[str], object]] = {
+        "integrations": integrations.check_name,
+        "disabled_integrations": integrations.check_name,
+        "redact_patterns": lambda pattern: Redactor(patterns=(pattern,)),
+    }
+    found: dict[str, Any] = {}
+    for name, check in checks.items():
+        good = []
+        for item in getattr(settings, name) or ():
+            try:
+                check(item)
+                good.append(item)
+            except ValueError as error:
+                if name in arguments:
+                    raise
+                warnings.append(f"CHEGOU_OTEL_{name.upper()}: {item!r} is ignored ({error})")
+        if len(good) < len(getattr(settings, name) or ()):
+            found[name] = tuple(good) or (None if name == "integrations" else ())
+    return dataclasses.replace(settings, **found)
 
 
 def _idle(settings: Settings) -> str | None:

@@ -101,3 +101,16 @@ def test_the_sdk_s_own_variables_are_all_in_the_table():
     names = {value for key, value in vars(known).items() if key.startswith("OTEL_") and isinstance(value, str)}
     forgotten = {name for name in names if not name.startswith("OTEL_PYTHON_")} - set(_environment.VARIABLES)
     assert forgotten == set()
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_a_time_is_a_number_of_seconds(value):
+    settings, warnings = load({}, {"CHEGOU_OTEL_EXIT_TIMEOUT": value})
+
+    assert (settings.exit_timeout, len(warnings)) == (2.0, 1)
+
+
+def test_an_exporter_that_is_not_there_is_named():
+    found = _environment.warnings({"OTEL_TRACES_EXPORTER": "console", "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "otlp"})
+
+    assert found == ["OTEL_TRACES_EXPORTER='console' is ignored (use otlp or none); what is recorded is sent by OTLP"]

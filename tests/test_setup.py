@@ -383,6 +383,43 @@ def test_the_version_is_the_commit_that_is_checked_out(tmp_path):
     assert git_version(tmp_path) == head[:12]
 
 
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("CHEGOU_OTEL_INTEGRATIONS", "djngo"),
+        ("CHEGOU_OTEL_DISABLED_INTEGRATIONS", "rq,djngo"),
+        ("CHEGOU_OTEL_REDACT_PATTERNS", "([,PED-[0-9]+"),
+    ],
+)
+def test_what_a_variable_names_wrongly_warns_and_is_left_out(tmp_path, variable, text):
+    """A deployment does not fail on a typo in telemetry; what is right beside it counts."""
+    done = run(
+        """
+        import chegou_otel
+        settings = chegou_otel.setup("typo", active="never").runtime.settings
+        print(settings.integrations, settings.disabled_integrations, settings.redact_patterns)
+        """,
+        cwd=tmp_path,
+        **{variable: text},
+    )
+    wrong = "djngo" if "INTEGRATIONS" in variable else "(["
+    assert f"{variable}: '{wrong}' is ignored" in done.stderr
+    expected = {
+        "CHEGOU_OTEL_INTEGRATIONS": "None () ()",
+        "CHEGOU_OTEL_DISABLED_INTEGRATIONS": "None ('rq',) ()",
+        "CHEGOU_OTEL_REDACT_PATTERNS": "None () ('PED-[0-9]+',)",
+    }
+    assert done.stdout.strip() == expected[variable]
+
+
+@pytest.mark.parametrize("argument", ["integrations=['djngo']", "disabled_integrations=['djngo']", "redact_patterns=['([']"])
+def test_what_an_argument_names_wrongly_raises(tmp_path, argument):
+    done = run(f"import chegou_otel; chegou_otel.setup('typo', active='never', {argument})", cwd=tmp_path, check=False)
+
+    assert done.returncode == 1
+    assert "ValueError: " in done.stderr
+
+
 # -- beside others --------------------------------------------------------------------------------------------------------------
 
 

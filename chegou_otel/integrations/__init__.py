@@ -66,11 +66,10 @@ def unmet(requires: tuple[str, ...]) -> str | None:
     return "; ".join(reasons) or None
 
 
-def check_names(names: tuple[str, ...]) -> None:
+def check_name(name: str) -> None:
     """Raise ``ValueError`` for a name that is no integration."""
-    for name in names:
-        if name not in TABLE:
-            raise ValueError(f"there is no integration {name!r}; the integrations are {', '.join(TABLE)}")
+    if name not in TABLE:
+        raise ValueError(f"there is no integration {name!r}; the integrations are {', '.join(TABLE)}")
 
 
 def install_all(runtime: Runtime) -> list[str]:
