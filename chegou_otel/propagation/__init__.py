@@ -150,7 +150,7 @@ class _Getter:
         value = carrier(key.lower())
         return None if value is None else [value]
 
-    def keys(self, carrier: Get) -> list[str]:  # noqa: ARG002 - OpenTelemetry's signature
+    def keys(self, carrier: Get) -> list[str]:  # OpenTelemetry's signature
         return []
 
 
