@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from opentelemetry.context import create_key, get_current
 
 from chegou_otel._guard import guarded, pass_foreign
+from chegou_otel.integrations import upstream
 from chegou_otel.signals.encoding import Static
 from chegou_otel.signals.errors import type_name
 
@@ -33,8 +34,9 @@ Target = tuple[str, int | None, str]
 
 
 def install(runtime: Runtime) -> str | None:
-    if runtime.settings.redis != "own":
-        return f"redis={runtime.settings.redis!r}"
+    reason = upstream.take_over(runtime, "redis")
+    if reason is not None:
+        return reason
     commands = Commands(runtime)
     runtime.when_imported("redis.client", functools.partial(_patch_sync, runtime, commands))
     runtime.when_imported("redis.asyncio.client", functools.partial(_patch_async, runtime, commands))

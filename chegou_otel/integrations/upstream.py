@@ -43,9 +43,9 @@ def reason(mode: str, name: str) -> str | None:
     """Why our instrumentation of ``name`` stays out, or ``None``: what was asked for, and what is found active."""
     if mode == "off":
         return f"{name}='off'"
-    if is_active(name):
-        return f"{TABLE[name].distribution} is active, and stays"
-    return f"{name}='upstream': {TABLE[name].distribution} does it" if mode == "upstream" else None
+    if mode == "upstream":
+        return f"{name}='upstream': {TABLE[name].distribution} does it"
+    return f"{TABLE[name].distribution} is active, and stays" if is_active(name) else None
 
 
 def take_over(runtime: Runtime, name: str) -> str | None:

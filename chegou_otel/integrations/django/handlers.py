@@ -12,6 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
+from opentelemetry.context import attach
 
 from chegou_otel import correlation
 from chegou_otel._guard import guarded
@@ -198,9 +199,15 @@ def _stamp_foreign(server: Server, original: Callable[..., Any]) -> Callable[...
 
 @guarded
 def stamp() -> None:
-    known = correlation.get_correlation_id()
-    if known is not None:
-        trace.get_current_span().set_attribute(correlation.ATTRIBUTE, known)
+    exchange = current.get()
+    if exchange is None:
+        return
+    span = trace.get_current_span()
+    if getattr(span, "correlation", None) is None:
+        span.set_attribute(correlation.ATTRIBUTE, exchange.correlation.id)
+    if correlation.current() is not exchange.correlation:
+        # Upstream attached a context that it made from the headers alone, and detaches it, and with it this one, after the view.
+        attach(correlation.with_correlation(exchange.correlation))
 
 
 def patch_response(server: Server, module: ModuleType) -> None:
