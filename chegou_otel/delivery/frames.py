@@ -86,6 +86,8 @@ W_AMBIGUOUS: Final = 40
 W_DROPPED: Final = 48  # eight reasons per row
 REASONS: Final = 8
 W_END: Final = W_DROPPED + REASONS * ROWS
+W_SHIPPER: Final = 96  # the process that will ship it and may still be busy with what came before; and its start time
+W_SHIPPER_STARTED: Final = 97
 
 _GOLDEN: Final = 0x9E3779B1
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import os
 import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from chegou_otel.delivery import folder, ledger
-from chegou_otel.delivery.frames import FRAME_HEADER, HEADER_BYTES, W_MORE, W_PID, W_POSITION, Reason
+from chegou_otel.delivery import folder, ledger, process
+from chegou_otel.delivery.frames import FRAME_HEADER, HEADER_BYTES, W_MORE, W_PID, W_POSITION, W_SHIPPER, W_SHIPPER_STARTED, Reason
 from chegou_otel.delivery.segments import SHIPPER, WRITER, NotOurs, Segment, in_use
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Pool:
         self.adopted: tuple[Segment, ...] = ()
         #: This process writes, and leaves shipping to others.
         self.child = False
+        self.shipper = 0
         self.adopting = threading.Lock()
         self._chosen = False
         self._reason = ""
@@ -86,7 +88,9 @@ class Pool:
             self.own[-1].shed()
         segment.claim(resource)
         if self.child:
-            # Nobody ships in here: whoever of the service finds it may.
+            # Nobody ships in here: the parent finds it, or, when that is gone, whoever of the service comes by.
+            segment.longs[W_SHIPPER] = self.shipper
+            segment.longs[W_SHIPPER_STARTED] = process.started(self.shipper)
             segment.unlock(SHIPPER)
             if self.own:
                 self.own[0].longs[W_MORE] = 1
@@ -245,6 +249,7 @@ class Pool:
 
     def become(self, segment: Segment | str | None, resource: bytes) -> None:
         self.child = True
+        self.shipper = os.getppid()
         if isinstance(segment, str):
             try:
                 segment = Segment.open(segment, self.hash)
@@ -285,7 +290,7 @@ class Pool:
                 segment = Segment.open(path, self.hash)
             except NotOurs:
                 continue
-            if not segment.lock(SHIPPER):
+            if _awaited(segment) or not segment.lock(SHIPPER):
                 segment.close()
                 continue
             for reader in segment.readers:
@@ -324,6 +329,12 @@ class Pool:
                 segment.close()
         for segment in lent:
             segment.close()
+
+
+def _awaited(segment: Segment) -> bool:
+    """Whether another process will ship it: the parent of the work-horse that writes it, which tells the job's end by it."""
+    shipper = segment.longs[W_SHIPPER]
+    return shipper not in (0, os.getpid()) and process.alive(shipper, segment.longs[W_SHIPPER_STARTED])
 
 
 def done(segment: Segment) -> bool:
