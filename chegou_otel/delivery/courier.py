@@ -21,6 +21,8 @@ from chegou_otel.delivery.news import News
 from chegou_otel.delivery.transport import Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from chegou_otel.delivery.recorder import Recorder
 
 POLL_SECONDS: Final = 1.0
@@ -167,8 +169,8 @@ class Courier:
     def _serve(self, request: _Flush) -> None:
         """Flush: every lane gets its share of the time, so one that hangs does not take it all. Who refuses is asked again."""
         try:
+            self._hand_over_all()  # first: what it brings is collected with the rest
             self._collect()
-            self._hand_over_all()
             waiting, pause, result = list(self._lanes), FLUSH_PAUSE, True
             while waiting:
                 left = [lane for place, lane in enumerate(waiting) if not self._flush_lane(lane, request.deadline, len(waiting) - place)]
@@ -200,9 +202,12 @@ class Courier:
 
     def _collect(self) -> None:
         self._collect_at = time.monotonic() + self._recorder.collect_interval
-        for collector in self._recorder.collectors:
+        self._call(self._recorder.collectors)
+
+    def _call(self, callables: Iterable[Callable[[], object]]) -> None:
+        for call in callables:
             try:
-                collector()
+                call()
             except Exception as error:
                 _guard.report("chegou_otel.delivery.courier.collector", error)
 
@@ -219,6 +224,8 @@ class Courier:
             recorder._lock.release()
 
     def _hand_over_all(self) -> None:
-        for segment in self._recorder.pool.sources():
-            if segment.readers[HANDOVER].pending():
-                handover.run(segment, self._recorder.handlers, 0.0)
+        found = [segment for segment in self._recorder.pool.sources() if segment.readers[HANDOVER].pending()]
+        for segment in found:
+            handover.run(segment, self._recorder.handlers, 0.0)
+        if found:
+            self._call(self._recorder.handed_over)

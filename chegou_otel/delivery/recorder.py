@@ -81,6 +81,8 @@ class Recorder:
         #: ``flush`` and ``shutdown``.
         self.collectors: list[Callable[[], object]] = []
         self.collect_interval = 60.0
+        #: Called when handlers were given something: what follows from it is recorded at once, before this process may die, too.
+        self.handed_over: list[Callable[[], object]] = []
         self.endpoints = dict(endpoints or {}) if deliver else {}
         #: Whether it was said that delivery fails. A child does not say again what its parent said.
         self.down = False

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from chegou_otel import _guard
 from chegou_otel.integrations.rq import carrier, enqueue, execution, late, logs, quiet, workhorse
+from chegou_otel.integrations.rq.teller import Listener
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 def install(runtime: Runtime) -> None:
     executions = execution.Executions(runtime)
+    listener = Listener(runtime, executions)  # in every process: a web worker may be the one that finds a dead worker's segment
     logs.install(runtime)
     runtime.when_imported("rq.timeouts", _let_timeouts_through)
     runtime.when_imported("rq.exceptions", _let_stops_through)
@@ -28,7 +30,7 @@ def install(runtime: Runtime) -> None:
     runtime.when_imported("rq.job", functools.partial(executions.patch_job))
     runtime.when_imported("rq.queue", functools.partial(enqueue.patch, runtime))
     runtime.when_imported("rq.worker.base", executions.patch_worker)
-    runtime.when_imported("rq.worker.worker_classes", functools.partial(workhorse.patch, runtime, executions))
+    runtime.when_imported("rq.worker.worker_classes", functools.partial(workhorse.patch, runtime, executions, listener))
     late.install(runtime, executions)
     if runtime.role in ("worker", "scheduler") and late.job_under_way() is None:
         quiet.process(runtime)

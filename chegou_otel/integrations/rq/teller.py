@@ -12,6 +12,7 @@ import os
 from time import time_ns
 from typing import TYPE_CHECKING, Any
 
+from opentelemetry.context import Context
 from opentelemetry.trace import Status, StatusCode
 
 from chegou_otel._guard import guarded
@@ -104,6 +105,7 @@ class Listener:
         runtime.recorder.handlers[Kind.JOB_CHANGE] = self.change
         runtime.recorder.handlers[Kind.OUTCOME] = self.outcome
         runtime.recorder.collectors.append(self.sweep)
+        runtime.recorder.handed_over.append(self.sweep)
 
     def change(self, payload: bytes) -> None:
         what, execution_id, *rest = json.loads(payload)
@@ -142,7 +144,8 @@ class Listener:
         """The consumer span of an execution that could not tell its own end."""
         executions = self._executions
         static = executions.static(known["queue"], known["function"])
-        span: Any = executions.tracer.begin(static, None, known["start"])
+        # In a context of its own: the courier's, in which the sweep runs, suppresses what is recorded by the way.
+        span: Any = executions.tracer.begin(static, None, known["start"], context=Context())
         if type(span) is not Span:
             return
         span.trace_bytes, span.span_bytes, span.parent_bytes = (base64.b64decode(known[key]) for key in ("trace", "span", "parent"))

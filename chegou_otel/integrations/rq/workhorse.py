@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from chegou_otel._guard import guarded
 from chegou_otel.integrations.rq import spawn
 from chegou_otel.integrations.rq.quiet import make_loud
-from chegou_otel.integrations.rq.teller import Listener, Teller
+from chegou_otel.integrations.rq.teller import Teller
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 
     from chegou_otel._runtime import Runtime
     from chegou_otel.integrations.rq.execution import Execution, Executions
+    from chegou_otel.integrations.rq.teller import Listener
 
 _DRAIN_SECONDS = 1.0
 
 
-def patch(runtime: Runtime, executions: Executions, module: ModuleType) -> None:
-    horses = Horses(runtime, executions)
+def patch(runtime: Runtime, executions: Executions, listener: Listener, module: ModuleType) -> None:
+    horses = Horses(runtime, executions, listener)
     if spawn.is_spawned():
         horses.hand_over(spawn.segment_path())
     runtime.wrap(module.Worker, "fork_work_horse", horses.make_fork)
@@ -41,10 +42,10 @@ def patch(runtime: Runtime, executions: Executions, module: ModuleType) -> None:
 class Horses:
     """One per worker process: one work-horse at a time."""
 
-    def __init__(self, runtime: Runtime, executions: Executions) -> None:
+    def __init__(self, runtime: Runtime, executions: Executions, listener: Listener) -> None:
         self.runtime = runtime
         self.executions = executions
-        self.listener = Listener(runtime, executions)
+        self.listener = listener
         self.segment: Any = None
         self.exit: tuple[Any, Any] = (None, None)
 
