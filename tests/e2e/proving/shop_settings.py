@@ -1,0 +1,41 @@
+"""A small Django project whose processes are killed. Also a configuration module for ``rq worker -c``."""
+
+import atexit
+import json
+import os
+
+SECRET_KEY = "only-for-tests"
+ALLOWED_HOSTS = ["*"]
+ROOT_URLCONF = "shop_urls"
+INSTALLED_APPS = []
+MIDDLEWARE = ["django.middleware.common.CommonMiddleware"]
+DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": os.environ["SHOP_DATABASE"]}}
+REDIS_URL = f"redis://127.0.0.1:{os.environ['SHOP_REDIS_PORT']}/0"
+WSGI_APPLICATION = "shop_wsgi.application"
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"told": {"format": "%(process)d %(name)s %(message)s"}},
+    "handlers": {"null": {"class": "logging.NullHandler"}, "console": {"class": "logging.StreamHandler", "formatter": "told"}},
+    "loggers": {"shop": {"handlers": ["null"], "propagate": False}, "chegou_otel": {"handlers": ["console"], "level": "INFO"}},
+}
+
+
+def tell_ledger():
+    """At exit, after everything was sent: what became of it, one line per process."""
+    line = {"pid": os.getpid()} | {
+        name: {**vars_of(account), "held": account.held} for name, account in telemetry.runtime.recorder.ledger().items()
+    }
+    with open(os.environ["SHOP_LEDGERS"], "a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def vars_of(account):
+    return {name: getattr(account, name) for name in ("created", "delivered", "rejected", "ambiguous", "dropped")}
+
+
+if "SHOP_NO_SETUP" not in os.environ:
+    import chegou_otel
+
+    atexit.register(tell_ledger)  # before ours, so it runs after ours
+    telemetry = chegou_otel.setup("shop", exit_timeout=10.0)
