@@ -369,6 +369,21 @@ def test_roles_are_told_from_the_command_line(argv, role):
     assert role_of(argv) == role
 
 
+@pytest.mark.parametrize(
+    ("argv", "name"),
+    [
+        (["/usr/bin/rq", "worker", "-c", "shop.settings", "default"], "shop"), (["rq", "worker", "--config=shop.settings"], "shop"),
+        (["rq", "worker", "-c"], "rq"), (["rq", "worker"], "rq"), (["python3", "-c", "print()"], "python3"), (["/x/report.py"], "report"),
+        (["-c"], "unknown_service"),
+    ],
+)  # fmt: skip
+def test_without_django_s_variable_the_name_is_told_from_the_command_line(monkeypatch, argv, name):
+    from chegou_otel.signals.resource import default_service_name
+
+    monkeypatch.delenv("DJANGO_SETTINGS_MODULE", raising=False)
+    assert default_service_name(argv) == name
+
+
 def test_the_version_is_the_commit_that_is_checked_out(tmp_path):
     from chegou_otel.signals.resource import git_version
 

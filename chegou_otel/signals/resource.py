@@ -78,12 +78,24 @@ def idle_reason(argv: Sequence[str], environ: dict[str, str] | os._Environ[str])
 
 
 def default_service_name(argv: Sequence[str]) -> str:
-    """The settings module's package, else the program's name."""
-    module = os.environ.get("DJANGO_SETTINGS_MODULE", "")
+    """The settings module's package, else the program's name. For ``rq worker -c shop.settings`` that module is the settings."""
+    module = os.environ.get("DJANGO_SETTINGS_MODULE", "") or _rq_config(argv)
     if module:
         return module.partition(".")[0]
     stem = Path(argv[0]).stem if argv and argv[0] not in ("", "-c", "-m") else ""
     return stem or "unknown_service"
+
+
+def _rq_config(argv: Sequence[str]) -> str:
+    """What ``-c`` names on RQ's command line; empty for other programs."""
+    if not argv or (Path(argv[0]).name != "rq" and not argv[0].endswith("rq/__main__.py")):
+        return ""
+    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+        if word in ("-c", "--config"):
+            return following
+        if word.startswith("--config="):
+            return word.partition("=")[2]
+    return ""
 
 
 def git_version(start: Path) -> str | None:
