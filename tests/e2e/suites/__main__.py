@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import platform
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -19,6 +20,7 @@ from .running import Suite
 
 def main(arguments: list[str] | None = None) -> int:
     chosen = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the suite and its servers are stopped, too
     sources.sdist(chosen.suite)  # before the network goes away
     if chosen.suite == "rq":
         reason = network.own_loopback()
