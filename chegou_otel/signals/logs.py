@@ -6,6 +6,7 @@ console, and ``dictConfig`` would remove it. Every record that a logger accepts 
 
 from __future__ import annotations
 
+import copy
 import itertools
 import logging
 import os
@@ -22,6 +23,7 @@ from chegou_otel import correlation as _correlation
 from chegou_otel._guard import guarded, pass_foreign
 from chegou_otel.delivery import otlp
 from chegou_otel.delivery.frames import Kind, Priority
+from chegou_otel.redaction import REDACTED
 from chegou_otel.signals.errors import describe
 from chegou_otel.signals.spans import Span
 
@@ -158,7 +160,8 @@ class LogBridge:
 
     def _body(self, record: logging.LogRecord) -> bytes:
         try:
-            said = record.getMessage()
+            args = record.args
+            said = str(record.msg) % self._veiled(args) if args and isinstance(args, dict) else record.getMessage()
         except Exception as failure:
             pass_foreign(failure)
             said = str(record.msg)  # wrong arguments are the handlers' to complain about
@@ -166,6 +169,16 @@ class LogBridge:
         if rewrite is not None:
             said = rewrite(record, said)
         return otlp.message(b"\x2a", otlp.any_value(self.encoder.redactor.text(said)))
+
+    def _veiled(self, args: dict[Any, Any]) -> dict[Any, Any]:
+        """Arguments by name, ``%(password)s``: once they are in the text, nothing says any more that they are secret."""
+        is_secret = self.encoder.redactor.is_secret_key
+        secret = [key for key in args if isinstance(key, str) and is_secret(key)]
+        if not secret:
+            return args
+        veiled = copy.copy(args)  # some have a class of their own: gunicorn's answers for keys that it has not
+        veiled.update(dict.fromkeys(secret, REDACTED))
+        return veiled
 
     def _place(self, record: logging.LogRecord) -> bytes:
         where = (record.pathname, record.lineno, record.funcName or "")
