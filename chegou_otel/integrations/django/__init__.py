@@ -10,7 +10,7 @@ import functools
 from typing import TYPE_CHECKING
 
 from chegou_otel.integrations import upstream
-from chegou_otel.integrations.django import handlers
+from chegou_otel.integrations.django import handlers, logs
 from chegou_otel.integrations.django.server import Server
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ def install(runtime: Runtime) -> str | None:
 
     The correlation ID is ours in every case.
     """
+    logs.install(runtime)
     server = Server(runtime)
     reason = upstream.reason(runtime.settings.django, "django")
     server.passive = reason is not None
