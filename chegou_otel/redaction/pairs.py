@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
 # Whole runs of key characters, so that no run is looked at twice: linear time.
 _KEY: Final = re.compile(
-    r"""(?<![0-9A-Za-z_.\-])([0-9A-Za-z_.\-]++)"""
-    r"""(?:(?:\\*+["'])?[)\]]{0,3}+[ \t]{0,4}+(=>|==|:=|[=:>])|\\*+["'][ \t]{0,4}+(,))[ \t]{0,4}+""",
+    r"""(?<![0-9A-Za-z_.\-])(?:(?<=%)5[Bb])?+([0-9A-Za-z_.\-]++)"""
+    r"""(?:(?:\\*+["'])?(?:[)\]]|%5[Dd]){0,3}+[ \t]{0,4}+(=>|==|:=|[=:>])|\\*+["'][ \t]{0,4}+(,))[ \t]{0,4}+""",
     re.ASCII,
 )
 _OPTION: Final = re.compile(r"(?<![0-9A-Za-z_.\-])--([0-9A-Za-z_.\-]++)()()[ \t]{1,4}+")
