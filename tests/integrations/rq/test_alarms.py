@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import gc
 import itertools
 import logging
@@ -20,7 +21,7 @@ from rq.timeouts import HorseMonitorTimeoutException, JobTimeoutException
 from chegou_otel import _setup
 from chegou_otel.delivery.frames import Kind
 from chegou_otel.integrations.rq.execution import Executions
-from chegou_otel.integrations.rq.teller import Teller
+from chegou_otel.integrations.rq.teller import Listener, Teller
 from chegou_otel.integrations.rq.workhorse import Horses
 from tests.delivery.receiver import Receiver
 from tests.integrations.rq.conftest import attributes
@@ -55,7 +56,7 @@ def strike(work, error, alarms):
         for _ in range(alarms):
             try:
                 # In a call of its own: what is raised at a loop's jump back is outside of the loop's own ``try`` in Python 3.13.
-                until_struck(work, rng.uniform(0.000_02, 0.003))
+                contextvars.copy_context().run(until_struck, work, rng.uniform(0.000_02, 0.003))
                 print("swallowed in:", "".join(where), sep="\n")
             except error:
                 reached += 1
@@ -160,7 +161,8 @@ def test_in_a_work_horse_s_hand_over(telemetry, redis_client, job):
 
 def test_in_the_parent_between_two_jobs(telemetry, redis_client, job):
     """Reserve, drain, settle: RQ's monitor alarm may strike there too."""
-    horses, queue, running = Horses(telemetry.runtime, Executions(telemetry.runtime)), rq.Queue(connection=redis_client), Running()
+    executions, queue, running = Executions(telemetry.runtime), rq.Queue(connection=redis_client), Running()
+    horses = Horses(telemetry.runtime, executions, Listener(telemetry.runtime, executions))
 
     def work():
         horses.reserve(running)
