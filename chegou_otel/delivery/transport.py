@@ -33,6 +33,7 @@ GZIP_FROM: Final = 1024
 ANSWER_MAX: Final = 64 * 1024
 RETRY_STATUS: Final = frozenset({429, 502, 503, 504})
 RETRY_AFTER_MAX: Final = 300.0
+NOT_HTTP: Final = "the answer is no HTTP (OTLP/gRPC, perhaps: its usual port is 4317, that of OTLP/HTTP 4318)"
 
 
 class Verdict(Enum):
@@ -89,6 +90,10 @@ class Transport:
                     connection.close()
         except Unsent as error:
             answer = Answer(Verdict.UNSENT, str(error))
+        except http.client.RemoteDisconnected as error:  # a BadStatusLine by inheritance only
+            answer = Answer(Verdict.AMBIGUOUS, f"{type(error).__name__}: {error}")
+        except http.client.BadStatusLine:  # what it quotes is binary
+            answer = Answer(Verdict.AMBIGUOUS, NOT_HTTP)
         except (OSError, http.client.HTTPException, ValueError) as error:
             answer = Answer(Verdict.AMBIGUOUS, f"{type(error).__name__}: {error}")
         finally:

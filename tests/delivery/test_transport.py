@@ -129,6 +129,23 @@ def test_refused():
     assert "refused" in answer.reason
 
 
+def test_a_port_that_speaks_grpc_is_told():
+    """4317 instead of 4318 is everybody's first mistake."""
+    grpc = pytest.importorskip("grpc")
+    from concurrent.futures import ThreadPoolExecutor
+
+    server = grpc.server(ThreadPoolExecutor(1))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        answer = send(Endpoint(f"http://127.0.0.1:{port}/v1/traces"))
+    finally:
+        server.stop(0)
+    assert answer.verdict is Verdict.AMBIGUOUS
+    assert "4318" in answer.reason
+    assert answer.reason.isprintable()
+
+
 def test_no_proxy_is_asked(receiver, monkeypatch):
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{unused_port()}")
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{unused_port()}")
