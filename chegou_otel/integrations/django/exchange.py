@@ -90,6 +90,7 @@ class Exchange:
 
     # -- what happens to it --------------------------------------------------------------------------------------------
 
+    @guarded
     def respond(self, request: Any, response: Any, *, header: bool = True) -> None:
         """Django has made a response: it is described, gets our header, and holds the exchange until it is closed."""
         try:

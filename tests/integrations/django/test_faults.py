@@ -1,6 +1,6 @@
 """Our failure never becomes the application's: an exception at every line of every hook, and the answer is the same.
 
-A trace function counts the lines that run inside our guards while a request is served, then raises at the first of them, at the
+A trace function counts the lines of our hooks that run while a request is served, then raises at the first of them, at the
 second, and so on. Status, headers (but ours) and body have to equal those of the application without us.
 """
 
@@ -36,7 +36,7 @@ class Injected(Exception):
 
 
 class Fault:
-    """Raises at the n-th line that runs under a guard; ``None`` only counts."""
+    """Raises at the n-th line of our hooks; ``None`` only counts."""
 
     def __init__(self, target=None):
         self.target = target
@@ -53,7 +53,7 @@ class Fault:
 
     def call(self, frame, event, arg):
         name = frame.f_code.co_filename
-        return self.line if name.startswith(PACKAGE) and name != GUARD and frame.f_code.co_name != "__del__" and guarded(frame) else None
+        return self.line if name.startswith(PACKAGE) and name != GUARD and frame.f_code.co_name != "__del__" and is_hook(frame) else None
 
     def line(self, frame, event, arg):
         source = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
@@ -63,6 +63,19 @@ class Fault:
                 self.where = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}: {source}"
                 raise Injected(self.where)
         return self.line
+
+
+#: What stands around the application's code, outside of every guard: nothing there but calls of hooks.
+AROUND = {"call", "send_response", "get_response", "get_response_async", "process_exception_by_middleware", "load_middleware"}
+AROUND |= {"resolve_request", "close", "unhandled", "__next__", "__anext__", "__iter__", "__aiter__"}
+
+
+def is_hook(frame):
+    """All of our Django code but what is around the application, guarded or not; and whatever it calls under a guard."""
+    code = frame.f_code
+    if "integrations/django" in code.co_filename:
+        return code.co_name not in AROUND
+    return guarded(frame)
 
 
 def guarded(frame):
