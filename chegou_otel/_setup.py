@@ -20,7 +20,7 @@ from chegou_otel.delivery.endpoints import endpoints
 from chegou_otel.delivery.frames import Kind
 from chegou_otel.delivery.otlp import resource_block
 from chegou_otel.delivery.recorder import Recorder
-from chegou_otel.propagation import Propagation
+from chegou_otel.propagation import Propagation, hosts
 from chegou_otel.redaction import Redactor
 from chegou_otel.signals.encoding import Encoder
 from chegou_otel.signals.logs import LogBridge
@@ -123,6 +123,8 @@ def _usable(settings: Settings, arguments: Mapping[str, Any], warnings: list[str
         "integrations": integrations.check_name,
         "disabled_integrations": integrations.check_name,
         "redact_patterns": lambda pattern: Redactor(patterns=(pattern,)),
+        "propagate_to": hosts.host_pattern,
+        "trust_from": hosts.network,
     }
     found: dict[str, Any] = {}
     for name, check in checks.items():

@@ -95,6 +95,8 @@ def test_twice_is_once():
         ({"endpont": "x"}, TypeError, "did you mean 'endpoint'"),
         ({"integrations": ["rediss"]}, ValueError, "there is no integration 'rediss'"),
         ({"redact_patterns": ["("]}, ValueError, "("),
+        ({"propagate_to": ["https://api.example.com/x"]}, ValueError, "https://api.example.com/x"),
+        ({"trust_from": ["10.0.0.0/99"]}, ValueError, "10.0.0.0/99"),
         ({"endpoint": "localhost:4317"}, ValueError, "http"),
     ],
 )

@@ -140,7 +140,7 @@ class Tracer(sdk.Tracer):
         """The general way: the sampler and the ID generator are asked, as in the SDK."""
         ids = self.id_generator
         trace_id = parent.trace_id if parent else ids.generate_trace_id()
-        told: Any = attributes or static.attributes
+        told: Any = {**static.attributes, **attributes} if attributes else static.attributes
         verdict = self.sampler.should_sample(ctx, trace_id, static.name, _KINDS[static.kind], told, links)
         random_bit = (parent.trace_flags & 2) if parent else (2 if ids.is_trace_id_random() else 0)
         flags = random_bit | (_SAMPLED if verdict.decision.is_sampled() else 0)  # type: ignore[no-untyped-call]
