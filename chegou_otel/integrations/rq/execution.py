@@ -36,7 +36,14 @@ if TYPE_CHECKING:
 _CONSUMER: Final = 4
 #: Jobs take from milliseconds to hours.
 BUCKETS: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 1_800.0, 3_600.0, 7_200.0)
-_FAILED: Final = frozenset({"failed", "timed_out", "stopped", "killed", "vanished"})
+#: Outcomes that are errors, in words.
+FAILED: Final = {
+    "failed": "the job failed",
+    "timed_out": "the job timed out",
+    "stopped": "the job was stopped",
+    "killed": "the job was killed",
+    "vanished": "the job's process left without a word",
+}
 _CALLBACKS: Final = ("execute_success_callback", "execute_failure_callback", "execute_stopped_callback")
 _AGAIN: Final = frozenset({"queued", "scheduled"})
 
@@ -98,8 +105,8 @@ class Executions:
     # -- a run ---------------------------------------------------------------------------------------------------------
 
     @guarded
-    def begin(self, worker: Any, job: Any, queue: Any) -> Execution:
-        """Start the consumer span and make it current, with RQ's own Redis commands silenced."""
+    def begin(self, worker: Any, job: Any, queue: Any, since: datetime | None = None) -> Execution:
+        """Start the consumer span and make it current, with RQ's own Redis commands silenced. ``since``: when the run began."""
         found = carrier.of(job)
         known = found.correlation if found else Correlation(new_id())
         base = {key: value for key, value in get_current().items() if key not in (_SPAN_KEY, _correlation.KEY)}
@@ -111,7 +118,7 @@ class Executions:
             links = [Link(origin)]
         context = Context({**base, _correlation.KEY: known, QUIET: True})
         static = self.static(queue.name, function_of(job))
-        span: Any = self.tracer.begin(static, _facts(worker, job, found), context=context, links=links)
+        span: Any = self.tracer.begin(static, _facts(worker, job, found, since), context=context, links=links)
         own = getattr(getattr(worker, "execution", None), "id", "")
         if own and type(span) is Span:
             span.span_bytes = span_id_of(own)
@@ -133,8 +140,8 @@ class Executions:
         span.set_attribute("rq.job.status", Safe(outcome))
         if execution.error is not None:
             span.fail(execution.error)
-        elif outcome in _FAILED:
-            span.set_status(Status(StatusCode.ERROR, f"the job was {outcome}"))
+        elif outcome in FAILED:
+            span.set_status(Status(StatusCode.ERROR, FAILED[outcome]))
         self.count(execution.queue, execution.function, outcome, (time_ns() - execution.start) / 1e9)
         span.end()
         if self.teller is not None:
@@ -224,9 +231,9 @@ class Executions:
 def outcome_of(job: Any, error: BaseException | None, *, done: bool) -> str:
     """The truth about a finished ``perform_job``: finished, retried, timed_out or failed."""
     status = str(getattr(job._status, "value", job._status) or "")
-    if status in _AGAIN:
+    if status in _AGAIN and not (done and error is None and type(job._result).__name__ != "Retry"):
         return "retried"
-    if done and error is None:
+    if done and error is None:  # with a repeat, it waits for its next run by now
         return "failed" if status == "failed" else "finished"
     return "timed_out" if error is not None and type(error).__name__ == "JobTimeoutException" else "failed"
 
@@ -236,13 +243,16 @@ def span_id_of(execution_id: str) -> bytes:
     return blake2b(execution_id.encode(), digest_size=8).digest()
 
 
-def _facts(worker: Any, job: Any, found: carrier.Carrier | None) -> dict[str, Any]:
+def _facts(worker: Any, job: Any, found: carrier.Carrier | None, since: datetime | None) -> dict[str, Any]:
     facts: dict[str, Any] = {"messaging.message.id": Safe(job.id), "rq.worker.name": Safe(worker.name)}
     left = int(job.retries_left or 0)
     total = max(found.retries, left) if found else left
     facts["rq.job.attempt"] = total - left + int(getattr(job, "number_of_retries", 0) or 0) + 1
     facts["rq.job.max_attempts"] = max(total + 1, facts["rq.job.attempt"])
     if job.enqueued_at is not None:
-        enqueued = job.enqueued_at if job.enqueued_at.tzinfo else job.enqueued_at.replace(tzinfo=UTC)
-        facts["rq.job.queue_wait"] = max(0.0, (datetime.now(UTC) - enqueued).total_seconds())
+        facts["rq.job.queue_wait"] = max(0.0, ((_aware(since) if since else datetime.now(UTC)) - _aware(job.enqueued_at)).total_seconds())
     return facts
+
+
+def _aware(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -55,7 +55,7 @@ def begin(executions: Executions, job: Any) -> Execution | None:
     value = job.connection.hget(job.key, carrier.FIELD)
     if value:
         setattr(job, carrier.ATTRIBUTE, value.decode() if isinstance(value, bytes) else str(value))
-    execution = executions.begin(_worker(job), job, _Named(job.origin))
+    execution = executions.begin(_worker(job), job, _Named(job.origin), job.started_at)
     if execution is not None and job.started_at is not None:
         started = int(job.started_at.timestamp() * 1e9)
         execution.span._start_time = execution.start = started

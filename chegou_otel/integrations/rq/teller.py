@@ -19,6 +19,7 @@ from chegou_otel._guard import guarded
 from chegou_otel.correlation import Correlation
 from chegou_otel.delivery import process
 from chegou_otel.delivery.frames import Kind, Priority
+from chegou_otel.integrations.rq.execution import FAILED
 from chegou_otel.signals.encoding import Safe
 from chegou_otel.signals.spans import _UNSET, Span
 
@@ -156,7 +157,7 @@ class Listener:
         for name, attributes, timestamp in known["events"]:
             span.add_event(name, {key: _safe(value) for key, value in attributes.items()}, timestamp)
         span._status = _UNSET
-        span.set_status(Status(StatusCode.ERROR, f"the job was {outcome}"))
+        span.set_status(Status(StatusCode.ERROR, FAILED[outcome]))
         executions.count(known["queue"], known["function"], outcome, (time_ns() - known["start"]) / 1e9)
         span.end()
 

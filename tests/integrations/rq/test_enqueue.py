@@ -84,6 +84,32 @@ def test_a_re_enqueue_keeps_the_originator_and_makes_no_span(telemetry, queue, r
     assert carrier.of(rq.job.Job.fetch(job.id, connection=redis_client)) == before
 
 
+@pytest.mark.parametrize(
+    ("enqueue", "outcomes"),
+    [
+        (lambda q: q.enqueue(hub_jobs.ok, "x", repeat=rq.Repeat(times=1)), ["finished", "finished"]),
+        (lambda q: q.enqueue(hub_jobs.returns_a_retry), ["retried", "finished"]),
+    ],
+    ids=["repeat", "a Retry that is returned"],
+)
+def test_what_waits_for_its_next_run_was_finished_unless_it_asked_for_another_try(telemetry, queue, enqueue, outcomes):
+    enqueue(queue)
+    rq.SimpleWorker([queue], connection=queue.connection).work(burst=True)
+
+    assert [job.attributes["rq.job.status"] for job in telemetry.jobs] == outcomes
+    assert len(telemetry.trace_ids() & {job.trace_id for job in telemetry.jobs}) == 1
+
+
+def test_a_dependent_keeps_the_story_in_which_it_was_enqueued(telemetry, queue):
+    with chegou_otel.use_correlation_id("order-0008"):
+        first = queue.enqueue(hub_jobs.ok, "x")
+    with chegou_otel.use_correlation_id("order-0009"):
+        queue.enqueue(hub_jobs.ok, "y", depends_on=first)
+    rq.SimpleWorker([queue], connection=queue.connection).work(burst=True)
+
+    assert [job.correlation_id for job in telemetry.jobs] == ["order-0008", "order-0009"]
+
+
 def test_arguments_are_never_recorded(telemetry, queue):
     queue.enqueue(hub_jobs.ok, "jane@example.org")
 

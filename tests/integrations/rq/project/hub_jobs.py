@@ -85,3 +85,9 @@ def busy():
     while True:
         with tracer.start_as_current_span("busy"):
             pass
+
+
+def returns_a_retry():
+    import rq
+
+    return None if rq.get_current_job().number_of_retries else rq.Retry(max=1)
