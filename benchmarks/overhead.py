@@ -13,6 +13,7 @@ from benchmarks.tables import table
 HEAVY_REQUESTS = 500
 LIGHT_REQUESTS = 5000
 P99_SAMPLES = 500
+FEW_ROUNDS = 5
 BARE, AGAIN, UPSTREAM, OURS = "bare", "bare again", "upstream", "ours"
 DELIVERED = ("spans", "logs", "series")
 Results = dict[str, list[Outcome]]
@@ -161,4 +162,6 @@ def print_requests(report: dict[str, Any]) -> None:
             arrived["spans"], arrived["logs"], round(arrived["series"]), arrived["tagged_spans"] + arrived["tagged_logs"], arrived["bytes"],
         ])  # fmt: skip
     print(table(header, rows))
-    print(f"\nA/A resolution: {report['resolution']:.1f} µs; a smaller difference is no difference. Spans, logs and bytes are per request.")
+    few = "" if len(report[BARE]["rounds"]) >= FEW_ROUNDS else " (a guess: too few rounds to tell)"
+    print(f"\nA/A resolution: {report['resolution']:.1f} µs{few}; a smaller difference is no difference.")
+    print("Spans, logs, those with a correlation ID, and bytes are per request; series are counted once.")
