@@ -12,10 +12,12 @@ from opentelemetry.context import Context, attach
 from opentelemetry.sdk import trace as sdk
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased, StaticSampler
-from opentelemetry.trace import INVALID_SPAN, SpanContext, SpanKind, TraceFlags, TraceState
+from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, SpanContext, SpanKind, TraceFlags, TraceState
 from opentelemetry.trace import Span as ApiSpan
+from opentelemetry.trace import get_current_span as current_span
 from opentelemetry.trace.propagation import _SPAN_KEY
 
+from chegou_otel import _guard
 from chegou_otel import correlation as _correlation
 from chegou_otel._guard import guarded
 from chegou_otel.correlation import rng
@@ -207,7 +209,12 @@ class Tracer(sdk.Tracer):
         record_exception: bool = True,
         set_status_on_exception: bool = True,
     ) -> ApiSpan:
-        span = self.begin(Static(str(name), kind.value), attributes, start_time, context=context, links=links or ())
+        try:
+            span = self.begin(Static(str(name), kind.value), attributes, start_time, context=context, links=links or ())
+        except Exception as error:  # what somebody passes, or a sampler of theirs, must not break their work
+            _guard.pass_foreign(error)
+            _guard.report("chegou_otel.signals.tracing.Tracer.start_span", error)
+            return NonRecordingSpan(current_span(context).get_span_context())
         if type(span) is Span:
             span._record_exception = record_exception
             span._set_status_on_exception = set_status_on_exception
