@@ -77,7 +77,7 @@ def test_variables_that_the_pages_name_are_known(variable, page):
         "CHEGOU_OTEL_ENVIRONMENTS",
         "OTEL_EXPORTER_OTLP",
     }
-    assert f"`{variable}`" in SETTINGS or variable in tooling, page
+    assert f"`{variable}`" in SETTINGS or variable in _environment.VARIABLES or variable in tooling, page
 
 
 def commands_in_pages():
@@ -125,3 +125,24 @@ def test_a_stale_settings_page_is_told(tmp_path):
 
     assert done.returncode == 1
     assert "--write" in done.stderr
+
+
+def test_the_readme_says_supported_of_what_ci_runs():
+    """Python, Django, RQ: the versions of `.ci/run`, no more and no fewer."""
+    ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    said = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Supported")[2]
+
+    for option, before in (("python", "Python"), ("django", "Django"), ("rq", "RQ")):
+        ran = sorted(
+            set(re.findall(rf"^test_step .*--{option} ([\d.]+)", ci, re.MULTILINE)),
+            key=lambda each: [int(part) for part in each.split(".")],
+        )
+        told = re.search(rf"{before} ([\d., andto]+\d)", said)[1]
+        assert re.findall(r"[\d.]+\d|\d", told) in (ran, [ran[0], ran[-1]]), f"{before}: README says {told!r}, CI runs {ran}"
+
+
+def test_each_page_is_linked_from_the_readme_or_its_translation():
+    linked = {
+        (page.parent / target.partition("#")[0]).resolve() for page in PAGES for target in LINK.findall(prose(page)) if "://" not in target
+    }
+    assert [name(page) for page in PAGES if page.parent.name in ("docs", "pt-br") and page.resolve() not in linked] == []
