@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.e2e import servers
+from tests.e2e.shop import shop  # noqa: F401 - a fixture
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -44,6 +44,19 @@ def work(seconds):
     note(f"done {os.getpid()}")
 
 
+def tell(what):
+    """A job: in the work-horse, and in a process that it starts."""
+    import multiprocessing
+
+    logger.warning("job %s", what)
+    if what == "fail":
+        raise ValueError("the job failed")
+    if what == "multiprocessing":
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            return pool.map(abs, [-1, -2, -3])
+    return what
+
+
 def next_process():
     """What the next process of the service does: it records something of its own, and takes over what lies there."""
     import chegou_otel

@@ -34,6 +34,11 @@ def vars_of(account):
     return {name: getattr(account, name) for name in ("created", "delivered", "rejected", "ambiguous", "dropped")}
 
 
+if "SHOP_SENTRY_DSN" in os.environ:
+    import sentry_sdk
+
+    sentry_sdk.init(os.environ["SHOP_SENTRY_DSN"], traces_sample_rate=1.0, send_default_pii=True)
+
 if "SHOP_NO_SETUP" not in os.environ:
     import chegou_otel
 
