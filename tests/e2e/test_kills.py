@@ -110,7 +110,6 @@ def test_killed_work_horses_lose_nothing(shop):
 
     shop.check("work-horses", kills)
     assert Counter(attributes(job)["rq.job.status"] for job in shop.jobs) == {"killed": kills}
-    assert len({job.span_id for job in shop.jobs}) == kills
 
 
 def test_a_work_horse_whose_parent_was_killed_finishes_and_is_told_once(shop):
@@ -129,7 +128,6 @@ def test_a_work_horse_whose_parent_was_killed_finishes_and_is_told_once(shop):
 
     shop.check("parents, the work-horse lives on", kills)
     assert Counter(attributes(job)["rq.job.status"] for job in shop.jobs) == {"finished": kills}
-    assert len({job.span_id for job in shop.jobs}) == kills
 
 
 @pytest.mark.parametrize("adopter", ["worker", "web"])
@@ -152,4 +150,3 @@ def test_parent_and_work_horse_killed_are_told_once_by_whoever_comes_next(shop, 
 
     shop.check("parents and work-horses", 2 * kills)
     assert Counter(attributes(job)["rq.job.status"] for job in shop.jobs) == {"vanished": kills}
-    assert len({job.span_id for job in shop.jobs}) == kills
