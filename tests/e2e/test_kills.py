@@ -144,9 +144,9 @@ def test_parent_and_work_horse_killed_are_told_once_by_whoever_comes_next(shop, 
         shop.moment(0.1)
         os.kill(pid, signal.SIGKILL)
         worker.wait()
-    if adopter == "worker":
-        start_worker(shop, "--burst").wait(60)
-    shop.next_process()
+        if adopter == "worker":
+            assert start_worker(shop, "--burst").wait(60) == 0, shop.said()
+        shop.next_process()
 
     shop.check("parents and work-horses", 2 * kills)
     assert Counter(attributes(job)["rq.job.status"] for job in shop.jobs) == {"vanished": kills}
