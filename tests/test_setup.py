@@ -168,11 +168,15 @@ def test_what_could_not_be_sent_is_sent_by_the_next_process(tmp_path, receiver):
     source = """
         import chegou_otel
         from opentelemetry import trace
-        t = chegou_otel.setup("later", exit_timeout=0.5)
+        t = chegou_otel.setup("later", exit_timeout=EXIT)
         trace.get_tracer("x").start_span("SPAN").end()
     """
-    run(source.replace("SPAN", "first"), cwd=tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{unused_port()}")
-    run(source.replace("SPAN", "second"), cwd=tmp_path, receiver=receiver)
+    run(
+        source.replace("SPAN", "first").replace("EXIT", "0.5"),
+        cwd=tmp_path,
+        OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{unused_port()}",
+    )
+    run(source.replace("SPAN", "second").replace("EXIT", "20.0"), cwd=tmp_path, receiver=receiver)
 
     assert sorted(names(receiver, {"first", "second"})) == ["first", "second"]
 

