@@ -164,19 +164,21 @@ def test_the_collector_need_not_be_there_and_one_line_names_the_way_out(tmp_path
     assert "Traceback" not in done.stderr
 
 
-def test_what_could_not_be_sent_is_sent_by_the_next_process(tmp_path, receiver):
+@pytest.mark.parametrize("when", ["before exit", "at exit"])
+def test_what_could_not_be_sent_is_sent_by_the_next_process(tmp_path, receiver, when):
+    """Also by one that has no time for a thread: since Python 3.12 none starts once the exit has begun."""
     source = """
-        import chegou_otel
+        import atexit, chegou_otel
         from opentelemetry import trace
-        t = chegou_otel.setup("later", exit_timeout=EXIT)
-        trace.get_tracer("x").start_span("SPAN").end()
+        t = chegou_otel.setup("later")
+        END
     """
-    run(
-        source.replace("SPAN", "first").replace("EXIT", "0.5"),
-        cwd=tmp_path,
-        OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{unused_port()}",
-    )
-    run(source.replace("SPAN", "second").replace("EXIT", "20.0"), cwd=tmp_path, receiver=receiver)
+    end = 'trace.get_tracer("x").start_span("SPAN").end()'
+    if when == "at exit":
+        end = f"atexit.register(lambda: {end})"
+    source = source.replace("END", end)
+    run(source.replace("SPAN", "first"), cwd=tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{unused_port()}")
+    run(source.replace("SPAN", "second"), cwd=tmp_path, receiver=receiver)
 
     assert sorted(names(receiver, {"first", "second"})) == ["first", "second"]
 

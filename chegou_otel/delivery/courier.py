@@ -96,6 +96,7 @@ class Courier:
         if not self.begin():  # its work is done here
             if self._running.acquire(blocking=False):
                 try:
+                    self._adopt()  # a process may end before its thread made the first round
                     self._serve(request)
                 finally:
                     self._running.release()
@@ -138,11 +139,8 @@ class Courier:
     def _round(self) -> None:
         if self._stopping:
             return
-        now = time.monotonic()
-        if now >= self._scan_at:
-            self._scan_at = now + SCAN_SECONDS
-            self._recorder.pool.adopt()
-        if now >= self._collect_at:
+        self._adopt()
+        if time.monotonic() >= self._collect_at:
             self._collect()
         while self._flushes:
             self._serve(self._flushes.popleft())
@@ -150,6 +148,13 @@ class Courier:
         self._ship_all()
         self._tidy()
         self._news.tell()
+
+    def _adopt(self) -> None:
+        """Take over what processes that are gone left behind, every ``SCAN_SECONDS``."""
+        now = time.monotonic()
+        if now >= self._scan_at:
+            self._scan_at = now + SCAN_SECONDS
+            self._recorder.pool.adopt()
 
     def _ship_all(self) -> None:
         """A batch of each signal in turn, until nothing is left or nothing works. A flush does not wait for that."""
