@@ -77,6 +77,12 @@ class Settings:
     sql_comment: bool = _setting(
         False, "CHEGOU_OTEL_SQL_COMMENT", "Append the correlation ID to SQL as a comment; PostgreSQL then shows it in `pg_stat_activity`."
     )
+    rq_trace_shape: Literal["auto", "links", "parents"] = _setting(
+        "auto",
+        "CHEGOU_OTEL_RQ_TRACE_SHAPE",
+        "How a job's run joins the span that enqueued it. `auto`: as its child, with its retries; in a trace of its own, linked, when it was "
+        "scheduled, repeated or requeued. `links`: every run in a trace of its own. `parents`: every run as a child. The worker's setting counts.",
+    )
     redact: bool = _setting(True, "CHEGOU_OTEL_REDACT", "Redact secrets and personal data before anything leaves the process.")
     redact_keys: tuple[str, ...] = _setting((), "CHEGOU_OTEL_REDACT_KEYS", "Further keys whose values are secret.")
     redact_patterns: tuple[str, ...] = _setting((), "CHEGOU_OTEL_REDACT_PATTERNS", "Further regular expressions whose matches are secret.")
@@ -114,6 +120,7 @@ class Options(TypedDict, total=False):
     capture_request_headers: Iterable[str]
     capture_response_headers: Iterable[str]
     sql_comment: bool
+    rq_trace_shape: Literal["auto", "links", "parents"]
     redact: bool
     redact_keys: Iterable[str]
     redact_patterns: Iterable[str]

@@ -1,6 +1,7 @@
 """RQ: one story from the enqueue to the last attempt, whatever becomes of the work-horse.
 
-``carrier`` is what travels with a job, ``enqueue`` makes producer spans, ``execution`` consumer spans, ``workhorse`` hands over what
+``carrier`` is what travels with a job, ``enqueue`` and ``schedulers`` make producer spans, ``execution`` consumer spans, ``shape`` says
+where they stand, ``workhorse`` hands over what
 a work-horse records and tells its end when it cannot, ``late`` serves a ``setup()`` that first runs inside a work-horse, ``logs``
 keeps call arguments out of RQ's own log lines.
 """
@@ -11,7 +12,7 @@ import functools
 from typing import TYPE_CHECKING
 
 from chegou_otel import _guard
-from chegou_otel.integrations.rq import carrier, enqueue, execution, late, logs, quiet, workhorse
+from chegou_otel.integrations.rq import carrier, enqueue, execution, late, logs, quiet, schedulers, workhorse
 from chegou_otel.integrations.rq.teller import Listener
 
 if TYPE_CHECKING:
@@ -28,9 +29,13 @@ def install(runtime: Runtime) -> None:
     runtime.when_imported("rq.exceptions", _let_stops_through)
     runtime.when_imported("rq.job", functools.partial(carrier.patch, runtime))
     runtime.when_imported("rq.job", functools.partial(executions.patch_job))
-    runtime.when_imported("rq.queue", functools.partial(enqueue.patch, runtime))
     runtime.when_imported("rq.worker.base", executions.patch_worker)
     runtime.when_imported("rq.worker.worker_classes", functools.partial(workhorse.patch, runtime, executions, listener))
+    # After whatever else wraps a queue's methods: what was sent was sent before it runs.
+    producer = enqueue.Producer(runtime)
+    runtime.when_imported("rq.queue", functools.partial(enqueue.patch, runtime, producer))
+    runtime.when_imported("rq.group", functools.partial(enqueue.patch_group, runtime))
+    schedulers.install(runtime, producer)
     late.install(runtime, executions)
     if runtime.role in ("worker", "scheduler") and late.job_under_way() is None:
         quiet.process(runtime)

@@ -9,16 +9,16 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, Final
 
-from opentelemetry.context import Context, attach, get_current
+from opentelemetry.context import Context, attach, create_key, get_current
 from opentelemetry.trace.propagation import _SPAN_KEY
 
 from chegou_otel import correlation as _correlation
 from chegou_otel._guard import guarded
 from chegou_otel.correlation import Correlation, new_id, reset
 from chegou_otel.integrations.redis import QUIET
-from chegou_otel.integrations.rq import carrier
-from chegou_otel.integrations.rq.quiet import make_quiet
-from chegou_otel.signals.encoding import Static
+from chegou_otel.integrations.rq import carrier, shape
+from chegou_otel.integrations.rq.quiet import make_quiet, wrap_present
+from chegou_otel.signals.encoding import Safe, Static
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,32 +27,51 @@ if TYPE_CHECKING:
 
     from chegou_otel._runtime import Runtime
 
+#: In a context of a cron job's tick: that job's name.
+CRON: Final = create_key("chegou-otel-rq-cron")
+_MANY: Final = create_key("chegou-otel-rq-enqueue-many")
+_TAKING: Final = "_chegou_otel_taking"
 _PRODUCER: Final = 3
 _MAX_CACHED: Final = 2_000
 #: How a job enters a queue for the first time, and what its run will be to the span that enqueued it.
-_WAYS_IN: Final = {"enqueue_job": "parent", "_enqueue_job": "parent", "schedule_job": "link"}
+_WAYS_IN: Final = {"enqueue_job": "parent", "_enqueue_job": "parent", "_enqueue_rate_limited_job": "parent", "schedule_job": "link"}
+#: Not in every version of RQ.
+_OPTIONAL: Final = frozenset({"_enqueue_rate_limited_job"})
 
 
 class Taking:
     """A job being taken by a queue."""
 
-    __slots__ = ("job", "span", "token")
+    __slots__ = ("counted", "job", "span", "token")
 
-    def __init__(self, job: Any, span: Any, token: Token[Context]) -> None:
+    def __init__(self, job: Any, span: Any, counted: Any, token: Token[Context]) -> None:
         self.job = job
         self.span = span
-        self.token = token
+        self.counted = counted
+        self.token: Token[Context] | None = token
 
     @guarded
     def end(self, error: BaseException | None) -> None:
-        reset(self.token)
+        token, self.token = self.token, None
+        if token is None:
+            return  # a synchronous queue took it, ran it, and returns
+        reset(token)
+        span, job_id = self.span, self.job._id
         # Reading ``job.id`` makes one, and RQ tells by its absence that the user chose none; by now RQ has read it.
-        if self.job._id:
-            self.span.set_attribute("messaging.message.id", self.job._id)
-        if error is not None:
-            self.span.fail(error)
+        if job_id:
+            span.set_attribute("messaging.message.id", job_id)
+        if error is None:
+            self.counted.add(1)
+        else:
             vars(self.job).pop(carrier.ATTRIBUTE, None)  # not taken: the next attempt to enqueue it is the first
-        self.span.end()
+            self._refuse(error)
+        span.end()
+
+    def _refuse(self, error: BaseException) -> None:
+        if type(error).__name__ == "DuplicateJobError":  # what ``unique=True`` is for is no failure
+            self.span.set_attribute("rq.enqueue.status", Safe("duplicate"))
+        else:
+            self.span.fail(error)
 
 
 class Producer:
@@ -61,42 +80,31 @@ class Producer:
     def __init__(self, runtime: Runtime) -> None:
         self._tracer = runtime.tracer("chegou_otel.rq")
         self._sent = runtime.metrics.counter("messaging.client.sent.messages", "{message}", "Jobs enqueued.")
-        self._statics: dict[tuple[str, str], Static] = {}
+        self._known: dict[tuple[str, str], tuple[Static, Any]] = {}
 
     @guarded
-    def begin(self, queue: Any, job: Any, shape: str) -> Taking | None:
-        """Start the span and give the job its carrier; ``None`` when it has one."""
-        if getattr(job, carrier.ATTRIBUTE, None) is not None:
-            return None
+    def begin(self, queue: str, job: Any, joins: str) -> Taking:
+        """Start the span and give the job its carrier."""
         ctx = get_current()
         known = ctx.get(_correlation.KEY)
         if not isinstance(known, Correlation):
             known = Correlation(new_id())
             ctx = Context({**ctx, _correlation.KEY: known})
         function = function_of(job)
-        static = self._statics.get((queue.name, function)) or self._static(queue.name, function)
-        span = self._tracer.begin(static, None, context=ctx)
-        carrier.attach(job, carried(span, known, job, shape))
-        self._sent.series((("messaging.system", "rq"), ("messaging.destination.name", queue.name))).add(1)
-        return Taking(job, span, attach(Context({**ctx, _SPAN_KEY: getattr(span, "inner", span), QUIET: True})))
+        static, counted = self._known.get((queue, function)) or self._learn(queue, function)
+        cron = ctx.get(CRON)
+        span = self._tracer.begin(static, {"rq.cron.name": cron} if cron else None, context=ctx)
+        carrier.attach(job, shape.carried(span, known, job, joins, str(cron or "")))
+        return Taking(job, span, counted, attach(Context({**ctx, _SPAN_KEY: getattr(span, "inner", span), QUIET: True})))
 
-    def _static(self, queue: str, function: str) -> Static:
+    def _learn(self, queue: str, function: str) -> tuple[Static, Any]:
         static = Static(
             f"send {queue}", _PRODUCER, {**system(queue, function), "messaging.operation.type": "send", "messaging.operation.name": "send"}
         )
-        if len(self._statics) < _MAX_CACHED:
-            self._statics[queue, function] = static
-        return static
-
-
-def carried(span: Any, known: Correlation, job: Any, shape: str) -> carrier.Carrier:
-    """The carrier for a job that ``span`` enqueues."""
-    context = span.get_span_context()
-    valid = context.is_valid
-    return carrier.Carrier(
-        f"{context.trace_id:032x}" if valid else "", f"{context.span_id:016x}" if valid else "", int(context.trace_flags),
-        known.id, int(job.retries_left or 0), shape,
-    )  # fmt: skip
+        found = static, self._sent.series((("messaging.system", "rq"), ("messaging.destination.name", queue)))
+        if len(self._known) < _MAX_CACHED:
+            self._known[queue, function] = found
+        return found
 
 
 def system(queue: str, function: str) -> dict[str, Any]:
@@ -111,22 +119,48 @@ def function_of(job: Any) -> str:
     return name if isinstance(name, str) else ""
 
 
-def patch(runtime: Runtime, module: ModuleType) -> None:
-    producer = Producer(runtime)
-    for name, shape in _WAYS_IN.items():
-        runtime.wrap(module.Queue, name, functools.partial(_make, runtime, producer, shape))
-    # It writes jobs in one pipeline of its own, after each was taken.
-    runtime.wrap(module.Queue, "enqueue_many", functools.partial(make_quiet, runtime))
+def patch(runtime: Runtime, producer: Producer, module: ModuleType) -> None:
+    """Every way into a queue.
+
+    Raises:
+        AttributeError: jobs carry nothing in this version of RQ, so a new job cannot be told from one that comes again.
+    """
+    if not carrier.is_patched(runtime):
+        raise AttributeError("jobs cannot carry anything (see rq.job)")
+    queue = module.Queue
+    for name, joins in _WAYS_IN.items():
+        if name not in _OPTIONAL or hasattr(queue, name):
+            wrap_present(runtime, queue, name, functools.partial(_make, runtime, producer, joins))
+    # It writes jobs in one pipeline of its own, after each was taken; those that wait for others it saves without taking them.
+    wrap_present(runtime, queue, "enqueue_many", functools.partial(_make_many, runtime))
+    wrap_present(runtime, queue, "create_job", functools.partial(_make_create, runtime, producer))
+    wrap_present(runtime, queue, "run_sync", functools.partial(_make_run_sync, runtime))
 
 
-def _make(runtime: Runtime, producer: Producer, shape: str, original: Callable[..., Any]) -> Callable[..., Any]:
+def patch_group(runtime: Runtime, module: ModuleType) -> None:
+    runtime.wrap(module.Group, "enqueue_many", functools.partial(make_quiet, runtime))
+
+
+def _make(runtime: Runtime, producer: Producer, joins: str, original: Callable[..., Any]) -> Callable[..., Any]:
     again = make_quiet(runtime, original)
+    public = original.__name__ == "enqueue_job"
+    next_round = guarded(functools.partial(shape.next_round, again=public))
 
     @functools.wraps(original)
     def take(self: Any, job: Any, *args: Any, **kwargs: Any) -> Any:
-        taking = producer.begin(self, job, shape) if runtime.armed else None
+        if not runtime.armed:
+            return original(self, job, *args, **kwargs)
+        text = getattr(job, carrier.ATTRIBUTE, None)
+        if text:
+            if job.worker_name:  # nobody worked on it: it is being taken, or promoted
+                next_round(job)
+            return again(self, job, *args, **kwargs)
+        # RQ moves jobs that were enqueued before this package was: their story begins at the worker.
+        taking = None if text is not None and not public else producer.begin(self.name, job, joins)
         if taking is None:
             return again(self, job, *args, **kwargs)
+        if not self._is_async:
+            setattr(job, _TAKING, taking)
         try:
             taken = original(self, job, *args, **kwargs)
         except BaseException as error:
@@ -136,3 +170,49 @@ def _make(runtime: Runtime, producer: Producer, shape: str, original: Callable[.
         return taken
 
     return take
+
+
+def _make_run_sync(runtime: Runtime, original: Callable[..., Any]) -> Callable[..., Any]:
+    """``Queue(is_async=False)``: the job was sent, and is run here and now."""
+    quiet = make_quiet(runtime, original)
+
+    @functools.wraps(original)
+    def run_sync(self: Any, job: Any, *args: Any, **kwargs: Any) -> Any:
+        taking = vars(job).pop(_TAKING, None)
+        if taking is not None:
+            taking.end(None)
+        return quiet(self, job, *args, **kwargs)
+
+    return run_sync
+
+
+def _make_many(runtime: Runtime, original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def enqueue_many(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if not runtime.armed:
+            return original(self, *args, **kwargs)
+        token = attach(Context({**get_current(), QUIET: True, _MANY: True}))
+        try:
+            return original(self, *args, **kwargs)
+        finally:
+            reset(token)
+
+    return enqueue_many
+
+
+def _make_create(runtime: Runtime, producer: Producer, original: Callable[..., Any]) -> Callable[..., Any]:
+    @guarded
+    def defer(queue: Any, job: Any) -> None:
+        job.id  # noqa: B018 - reading it makes it; the span is to have it
+        taking = producer.begin(queue.name, job, "parent")
+        if taking is not None:
+            taking.end(None)
+
+    @functools.wraps(original)
+    def create_job(self: Any, *args: Any, **kwargs: Any) -> Any:
+        job = original(self, *args, **kwargs)
+        if runtime.armed and _MANY in get_current() and str(getattr(job._status, "value", job._status)) == "deferred":
+            defer(self, job)
+        return job
+
+    return create_job

@@ -13,14 +13,14 @@ from time import time_ns
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.context import Context, attach, get_current
-from opentelemetry.trace import Link, NonRecordingSpan, Status, StatusCode
+from opentelemetry.trace import NonRecordingSpan, Status, StatusCode
 from opentelemetry.trace.propagation import _SPAN_KEY
 
 from chegou_otel import correlation as _correlation
 from chegou_otel._guard import guarded
-from chegou_otel.correlation import Correlation, new_id, reset
+from chegou_otel.correlation import Correlation, reset
 from chegou_otel.integrations.redis import QUIET
-from chegou_otel.integrations.rq import carrier
+from chegou_otel.integrations.rq import shape
 from chegou_otel.integrations.rq.enqueue import function_of, system
 from chegou_otel.integrations.rq.quiet import loud, make_loud, make_quiet
 from chegou_otel.signals.encoding import Safe, Static
@@ -107,21 +107,19 @@ class Executions:
     @guarded
     def begin(self, worker: Any, job: Any, queue: Any, since: datetime | None = None) -> Execution:
         """Start the consumer span and make it current, with RQ's own Redis commands silenced. ``since``: when the run began."""
-        found = carrier.of(job)
-        known = found.correlation if found else Correlation(new_id())
+        place = shape.place(job, self.runtime.settings.rq_trace_shape)
+        known = place.correlation
         base = {key: value for key, value in get_current().items() if key not in (_SPAN_KEY, _correlation.KEY)}
-        origin = found.span_context if found else None
-        links: list[Link] = []
-        if found and origin and found.shape == "parent":
-            base[_SPAN_KEY] = NonRecordingSpan(origin)
-        elif origin:
-            links = [Link(origin)]
+        if place.parent is not None:
+            base[_SPAN_KEY] = NonRecordingSpan(place.parent)
         context = Context({**base, _correlation.KEY: known, QUIET: True})
         static = self.static(queue.name, function_of(job))
-        span: Any = self.tracer.begin(static, _facts(worker, job, found, since), context=context, links=links)
+        span: Any = self.tracer.begin(static, {**_facts(worker, job, since), **place.facts}, context=context, links=place.links)
+        place.take(span)
         own = getattr(getattr(worker, "execution", None), "id", "")
         if own and type(span) is Span:
             span.span_bytes = span_id_of(own)
+        shape.adopt(job, span, known)
         token = attach(Context({**context, _SPAN_KEY: getattr(span, "inner", span)}))
         execution = Execution(self, span, token, static, job, queue.name, known)
         execution.id = own
@@ -243,12 +241,8 @@ def span_id_of(execution_id: str) -> bytes:
     return blake2b(execution_id.encode(), digest_size=8).digest()
 
 
-def _facts(worker: Any, job: Any, found: carrier.Carrier | None, since: datetime | None) -> dict[str, Any]:
+def _facts(worker: Any, job: Any, since: datetime | None) -> dict[str, Any]:
     facts: dict[str, Any] = {"messaging.message.id": Safe(job.id), "rq.worker.name": Safe(worker.name)}
-    left = int(job.retries_left or 0)
-    total = max(found.retries, left) if found else left
-    facts["rq.job.attempt"] = total - left + int(getattr(job, "number_of_retries", 0) or 0) + 1
-    facts["rq.job.max_attempts"] = max(total + 1, facts["rq.job.attempt"])
     if job.enqueued_at is not None:
         facts["rq.job.queue_wait"] = max(0.0, ((_aware(since) if since else datetime.now(UTC)) - _aware(job.enqueued_at)).total_seconds())
     return facts

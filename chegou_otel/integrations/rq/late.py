@@ -52,9 +52,7 @@ def job_under_way() -> Any:
 @guarded
 def begin(executions: Executions, job: Any) -> Execution | None:
     """Begin the execution that is under way. Its carrier is asked of Redis: the job was loaded before we could read it."""
-    value = job.connection.hget(job.key, carrier.FIELD)
-    if value:
-        setattr(job, carrier.ATTRIBUTE, value.decode() if isinstance(value, bytes) else str(value))
+    carrier.fetch(job)
     execution = executions.begin(_worker(job), job, _Named(job.origin), job.started_at)
     if execution is not None and job.started_at is not None:
         started = int(job.started_at.timestamp() * 1e9)

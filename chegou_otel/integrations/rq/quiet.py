@@ -42,7 +42,7 @@ def make_loud(runtime: Runtime, original: Callable[..., Any]) -> Callable[..., A
 def make_quiet(runtime: Runtime, original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def call(*args: Any, **kwargs: Any) -> Any:
-        if not runtime.armed:
+        if not runtime.armed or QUIET in get_current():
             return original(*args, **kwargs)
         token = attach(Context({**get_current(), QUIET: True}))
         try:
@@ -51,3 +51,11 @@ def make_quiet(runtime: Runtime, original: Callable[..., Any]) -> Callable[..., 
             reset(token)
 
     return call
+
+
+def wrap_present(runtime: Runtime, owner: type, name: str, make: Callable[[Any], Any]) -> None:
+    """Wrap a hook that stands for itself; one that this version of RQ does not have is skipped, and said so."""
+    if hasattr(owner, name):
+        runtime.wrap(owner, name, make)
+    else:
+        runtime.skipped[f"{owner.__module__}.{owner.__qualname__}.{name}"] = "not in this version of RQ"
