@@ -229,7 +229,7 @@ class Courier:
             recorder._lock.release()
 
     def _hand_over_all(self) -> None:
-        found = [segment for segment in self._recorder.pool.sources() if segment.readers[HANDOVER].pending()]
+        found = [segment for segment in self._recorder.pool.sources() if segment.replay or segment.readers[HANDOVER].pending()]
         for segment in found:
             handover.run(segment, self._recorder.handlers, 0.0)
         if found:

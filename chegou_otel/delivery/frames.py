@@ -88,6 +88,8 @@ REASONS: Final = 8
 W_END: Final = W_DROPPED + REASONS * ROWS
 W_SHIPPER: Final = 96  # the process that will ship it and may still be busy with what came before; and its start time
 W_SHIPPER_STARTED: Final = 97
+W_HELD: Final = 98  # where the first frame lies that whoever adopts the segment reads again; see ``handover.Hold``
+W_SETTLED: Final = 99  # the last matter begun in here that its writer saw to its end, in whichever segment that is told
 
 _GOLDEN: Final = 0x9E3779B1
 

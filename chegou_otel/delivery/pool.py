@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from chegou_otel.delivery import folder, ledger, process
-from chegou_otel.delivery.frames import FRAME_HEADER, HEADER_BYTES, W_MORE, W_PID, W_POSITION, W_SHIPPER, W_SHIPPER_STARTED, Reason
+from chegou_otel.delivery.frames import FRAME_HEADER, HEADER_BYTES, W_HELD, W_MORE, W_PID, W_POSITION, W_SHIPPER, W_SHIPPER_STARTED, Reason
 from chegou_otel.delivery.segments import SHIPPER, WRITER, NotOurs, Segment, in_use
 
 if TYPE_CHECKING:
@@ -295,6 +295,7 @@ class Pool:
                 continue
             for reader in segment.readers:
                 reader.resume()
+            segment.replay = segment.longs[W_HELD]
             segment.foreign = segment.sealed = True
             found.append(segment)
         self.adopted = (*self.adopted, *found)
@@ -338,5 +339,5 @@ def _awaited(segment: Segment) -> bool:
 
 
 def done(segment: Segment) -> bool:
-    """Whether nothing that was written is still to be shipped or handled."""
-    return all(reader.position == segment.position for reader in segment.readers)
+    """Whether nothing that was written is still to be shipped, handled or kept."""
+    return not segment.holds and all(reader.position == segment.position for reader in segment.readers)

@@ -160,6 +160,13 @@ class Reader:
             if self.segment.sealed:
                 self.segment.shed()
 
+    def before(self, start: int) -> Iterator[tuple[int, int, bytes]]:
+        """The frames of this row from ``start`` up to the cursor, each with where it begins."""
+        mark = Mark(self)
+        mark.end = start
+        for kind, _number, payload in self._frames(mark, self.position):
+            yield mark.end - (len(payload) + FRAME_HEADER + 3 & -4), kind, payload
+
     def frames(self) -> Iterator[tuple[int, Mark, int, bytes]]:
         """What lies ahead: kind, the mark to commit, scope number, payload."""
         mark = Mark(self)

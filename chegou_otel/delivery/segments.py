@@ -30,6 +30,7 @@ from chegou_otel.delivery.frames import (
     W_CREATED,
     W_CURSOR,
     W_GENERATION,
+    W_HELD,
     W_MAGIC,
     W_PID,
     W_POSITION,
@@ -59,8 +60,8 @@ class NotOurs(Exception):  # noqa: N818 (an answer, not an error)
 
 class Segment:
     __slots__ = (
-        "created", "fd", "floor", "foreign", "handling", "identity", "limit", "longs", "memory", "path", "position", "readers",
-        "scopes", "sealed", "seed", "settled", "size", "words", "writer_elsewhere",
+        "created", "fd", "floor", "foreign", "handling", "holds", "identity", "limit", "longs", "memory", "path", "position", "readers",
+        "replay", "scopes", "sealed", "seed", "settled", "size", "words", "writer_elsewhere",
     )  # fmt: skip
 
     def __init__(self, fd: int, path: str | None, size: int) -> None:
@@ -86,6 +87,9 @@ class Segment:
         self.readers = [Reader(self, row) for row in range(ROWS)]
         #: Held while handlers run over this segment.
         self.handling = threading.Lock()
+        #: Frames that an adopter would need again, by where they lie, and from where on we ourselves have to read again.
+        self.holds: dict[int, Any] = {}
+        self.replay = 0
         #: Another process writes here, so frames are checked, and their end is found by reading.
         self.writer_elsewhere = False
         #: Found in the folder: of a dead process, or of one that has no courier.
@@ -281,8 +285,8 @@ class Segment:
         return end if zlib.crc32(payload, meta) ^ self.seed == self.words[index + 1] else None
 
     def pending(self) -> bool:
-        """Whether a frame lies ahead of any cursor that is not done with."""
-        return any(reader.pending() for reader in self.readers)
+        """Whether a frame is not done with."""
+        return bool(self.holds or self.replay) or any(reader.pending() for reader in self.readers)
 
     def rewind(self) -> None:
         """Start over as a new generation; only with nothing held, by the one process that writes and ships."""
@@ -290,6 +294,7 @@ class Segment:
         self.words[HEADER_BYTES >> 2] = 0
         for row in range(ROWS):
             longs[W_CURSOR + row] = longs[W_SENT + row] = HEADER_BYTES
+        longs[W_HELD] = 0
         longs[W_GENERATION] += 1
         self.seed = seed(longs[W_GENERATION])
         self.sealed = False
