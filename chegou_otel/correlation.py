@@ -6,6 +6,7 @@ carry one, ``sync_to_async``), and it is not baggage: baggage reaches third part
 
 from __future__ import annotations
 
+import _random
 import os
 import random
 import re
@@ -50,9 +51,13 @@ class _Random(random.Random):
     def __init__(self) -> None:
         super().__init__(os.urandom(32))
 
+    def renew(self) -> None:
+        """In a forked child. The C class's own ``seed``: every page that a child touches is copied, and this one touches few."""
+        _random.Random.seed(self, int.from_bytes(os.urandom(32)))
+
 
 rng = _Random()
-os.register_at_fork(after_in_child=lambda: rng.seed(os.urandom(32)))
+os.register_at_fork(after_in_child=rng.renew)
 
 
 def new_id() -> str:

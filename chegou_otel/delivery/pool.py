@@ -52,6 +52,8 @@ class Pool:
         self.out: tuple[Segment, ...] = ()
         self.idle: tuple[Segment, ...] = ()
         self.adopted: tuple[Segment, ...] = ()
+        #: The parent's, in a forked child that has not used a segment of its own yet.
+        self._left: tuple[Segment, ...] = ()
         #: This process writes, and leaves shipping to others.
         self.child = False
         self.shipper = 0
@@ -75,6 +77,12 @@ class Pool:
     def sources(self) -> tuple[Segment, ...]:
         """What the courier ships from, in this order."""
         return (*self.own, *self.out, *self.idle, *self.adopted)
+
+    def _leave(self) -> None:
+        """Close what the parent owned. Not right after the fork: a work-horse that needs no segment more has no time for it."""
+        left, self._left = self._left, ()
+        for segment in left:
+            segment.close()
 
     # -- making
 
@@ -112,6 +120,7 @@ class Pool:
         if self.spare:
             segment, self.spare = self.spare[0], self.spare[1:]
             return segment
+        self._leave()
         if len(self.own) + len(self.out) + len(self.idle) >= self.maximum:
             return None
         if self.child and self.storage.kind == "memory":
@@ -238,10 +247,9 @@ class Pool:
         self.idle = (*self.idle, segment)
 
     def renew(self) -> None:
-        """In a forked child: close what the parent owned; keep what may have been reserved for this child."""
+        """In a forked child: leave what the parent owned; keep what may have been reserved for this child."""
         self.adopting = threading.Lock()
-        for segment in (*self.own, *self.spare, *self.idle, *self.adopted):
-            segment.close()
+        self._left = (*self._left, *self.own, *self.spare, *self.idle, *self.adopted)
         self.own = self.spare = self.idle = self.adopted = ()
         # Another user may have another folder.
         self._chosen = False
@@ -278,6 +286,7 @@ class Pool:
             return self._adopt()
 
     def _adopt(self) -> int:
+        self._leave()
         if not self._chosen:
             self._choose()
         if self.storage.path is None:

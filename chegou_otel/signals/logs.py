@@ -11,6 +11,7 @@ import itertools
 import logging
 import os
 import struct
+import threading
 from time import time_ns
 from typing import TYPE_CHECKING, Any, Final
 
@@ -58,17 +59,21 @@ class Uid:
     """``log.record.uid``: a repeat of a resent batch can be told from a new record."""
 
     def __init__(self) -> None:
-        self.renew()
+        block = otlp.key_value("log.record.uid", "x" * 32)[:-32]
+        self._start = otlp.LOG + otlp.varint(len(block) + 32) + block
+        self._next = itertools.count().__next__
+        #: Up to the number; empty in a process that has not used it yet.
+        self._head = b""
         os.register_at_fork(after_in_child=self.renew)
 
     def renew(self) -> None:
-        self._block = otlp.key_value("log.record.uid", "x" * 32)[:-32]
-        self._prefix = f"{_correlation.rng.getrandbits(80):020x}".encode()
-        self._next = itertools.count().__next__
-        self._head = otlp.LOG + otlp.varint(len(self._block) + 32) + self._block + self._prefix
+        self._head = b""
 
     def field(self) -> bytes:
-        return self._head + b"%012x" % self._next()
+        head = self._head
+        if not head:
+            head = self._head = self._start + f"{_correlation.rng.getrandbits(80):020x}".encode()
+        return head + b"%012x" % self._next()
 
 
 def severity(level: int) -> int:
@@ -227,8 +232,7 @@ class LoggerProvider(sdk.LoggerProvider):
         self.add_log_record_processor(processor)
 
     def _handle_fork(self) -> None:
-        import threading
-
+        """New locks; the resource stays: the instance names a process that lives."""
         self._logger_cache_lock = threading.Lock()
         self._active_loggers_lock = threading.Lock()
 

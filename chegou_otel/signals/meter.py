@@ -54,12 +54,20 @@ class Consumer(SynchronousMeasurementConsumer):
     """The SDK's consumer; in a work-horse it hands measurements over instead of adding them up."""
 
     crossing: Callable[..., Any] | None = None
+    _stale = False
 
     def consume_measurement(self, measurement: Measurement) -> None:
-        if self.crossing is None:
-            super().consume_measurement(measurement)
-        else:
+        if self.crossing is not None:
             self._cross(measurement)
+            return
+        if self._stale:
+            self._forget()
+        super().consume_measurement(measurement)
+
+    def collect(self, *args: Any, **kwargs: Any) -> Any:
+        if self._stale:
+            self._forget()
+        return super().collect(*args, **kwargs)
 
     @guarded
     def _cross(self, measurement: Measurement) -> None:
@@ -75,8 +83,12 @@ class Consumer(SynchronousMeasurementConsumer):
         self.crossing(Kind.MEASUREMENT, None, json.dumps(told, default=str).encode(), Priority.HIGH)
 
     def after_fork(self) -> None:
-        """In a forked child: new locks, and no total of the parent's."""
+        """In a forked child: new locks, and no total of the parent's. Those go with first use: a work-horse adds nothing up."""
         self._lock = threading.Lock()
+        self._stale = True
+
+    def _forget(self) -> None:
+        self._stale = False
         self._reader_storages = {
             reader: MetricReaderStorage(
                 self._sdk_config,

@@ -37,13 +37,15 @@ _SCOPE_NAME: Final = "chegou_otel"
 class Series:
     """One set of labels of one instrument. ``record`` for histograms and gauges, ``add`` for counters."""
 
-    __slots__ = ("_pending", "block", "buckets", "count", "high", "instrument", "labels", "low", "total")
+    __slots__ = ("_pending", "block", "buckets", "count", "high", "instrument", "labels", "low", "told", "total")
 
     def __init__(self, instrument: Instrument, labels: Labels) -> None:
         self.instrument = instrument
         self.labels = labels
         tag = otlp.HISTOGRAM_POINT if instrument.kind == "histogram" else otlp.NUMBER_POINT
         self.block = b"".join(otlp.attribute(tag, key, value) for key, value in labels)
+        #: What a measurement says before its value when it crosses to the parent.
+        self.told = json.dumps(["own", *instrument.definition, labels], separators=(",", ":"))[:-1].encode() + b","
         self._pending: deque[float] = deque()
         self.reset()
 
@@ -145,7 +147,7 @@ class Registry:
         self.lock = threading.RLock()
         self.start = time_ns()
         self.instruments: dict[str, Instrument] = {}
-        #: Set in a work-horse: where a measurement goes instead of into the totals.
+        #: Where a measurement goes instead of into the totals: to the parent, or, right after a fork, over the parent's totals.
         self.cross: Callable[[Series, float], None] | None = None
 
     def _instrument(self, kind: InstrumentKind, name: str, unit: str, description: str, boundaries: Sequence[float] = ()) -> Instrument:
@@ -171,6 +173,7 @@ class Registry:
     def collect(self) -> None:
         """Append one ``METRIC`` frame per instrument that has anything to say."""
         now = time_ns()
+        self._forget()
         with self.lock:
             encoded = [instrument.encode(self.start, now) for instrument in self.instruments.values()]
         for payload in encoded:
@@ -178,12 +181,23 @@ class Registry:
                 self.append(Kind.METRIC, self.scope, payload, Priority.HIGH)
 
     def after_fork(self) -> None:
-        """In a forked child: nothing of the parent's is counted again. Locks are new, totals zero."""
+        """In a forked child: nothing of the parent's is counted again. Totals go with first use: a work-horse adds nothing up."""
         self.lock = threading.RLock()
         self.start = time_ns()
-        for instrument in self.instruments.values():
-            for series in instrument.series_by_labels.values():
-                series.reset()
+        self.cross = self._first
+
+    def _first(self, series: Series, value: float) -> None:
+        self._forget()
+        series.record(value)
+
+    def _forget(self) -> None:
+        with self.lock:
+            if self.cross != self._first:
+                return
+            for instrument in self.instruments.values():
+                for series in instrument.series_by_labels.values():
+                    series.reset()
+            self.cross = None
 
     def cross_to_parent(self) -> None:
         """In a work-horse: measurements leave as frames and are aggregated by the parent."""
@@ -191,8 +205,7 @@ class Registry:
 
     @guarded
     def _cross(self, series: Series, value: float) -> None:
-        told = ["own", *series.instrument.definition, series.labels, value]
-        self.append(Kind.MEASUREMENT, None, json.dumps(told, separators=(",", ":")).encode(), Priority.HIGH)
+        self.append(Kind.MEASUREMENT, None, series.told + json.dumps(value).encode() + b"]", Priority.HIGH)
 
     def replay(
         self, kind: InstrumentKind, name: str, unit: str, description: str, boundaries: list[float], labels: Any, value: float

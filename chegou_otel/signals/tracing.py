@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import struct
+import threading
 from time import time_ns
 from typing import TYPE_CHECKING, Any, Final
 
@@ -51,14 +52,15 @@ _bits = rng.getrandbits
 class State:
     """What all tracers of the process share, replaced as a whole by ``setup()`` and emptied by ``shutdown()``."""
 
-    __slots__ = ("append", "armed", "encoder", "fast", "fast_root", "max_events", "max_links", "processor")
+    __slots__ = ("append", "armed", "encoder", "fast", "fast_remote", "fast_root", "max_events", "max_links", "processor")
 
     def __init__(self, append: Append, encoder: Encoder, *, fast: bool, max_events: int = 128, max_links: int = 128) -> None:
         self.append = append
         self.encoder = encoder
-        #: Children of a recording local parent are always recorded: the sampler need not be asked. And roots.
+        #: Children of a recording local parent are always recorded: the sampler need not be asked. Nor for roots, nor for
+        #: children of a sampled remote one.
         self.fast = fast
-        self.fast_root = False
+        self.fast_root = self.fast_remote = False
         self.max_events = max_events
         self.max_links = max_links
         self.processor: Any = None
@@ -135,8 +137,19 @@ class Tracer(sdk.Tracer):
             span.flags = _SAMPLED_RANDOM
             span._trace_state = span._parent_context = span._lazy_context = None
             return span
-        parent_context = above.get_span_context() if isinstance(above, ApiSpan) else None
-        return self._sampled(parent_context if parent_context and parent_context.is_valid else None, static, ctx, attributes, links)
+        parent = above.get_span_context() if isinstance(above, ApiSpan) else None
+        if parent is None or not parent.is_valid:
+            parent = None
+        elif self.state.fast_remote and parent.is_remote and parent.trace_flags & _SAMPLED and not parent.trace_state:
+            span = _new(Span)
+            span.trace_bytes = parent.trace_id.to_bytes(16)
+            span.parent_bytes = parent.span_id.to_bytes(8)
+            span.span_bytes = _bits(64).to_bytes(8)
+            span.flags = int(parent.trace_flags) & _SAMPLED_RANDOM
+            span._trace_state = span._lazy_context = None
+            span._parent_context = parent
+            return span
+        return self._sampled(parent, static, ctx, attributes, links)
 
     def _sampled(self, parent: SpanContext | None, static: Static, ctx: Context, attributes: Any, links: Any) -> Span | QuietSpan:
         """The general way: the sampler and the ID generator are asked, as in the SDK."""
@@ -265,7 +278,8 @@ class TracerProvider(sdk.TracerProvider):
         """Which questions need not be asked."""
         own_ids = type(self.id_generator) is RandomIdGenerator
         state.fast = own_ids and is_plain(self.sampler)
-        state.fast_root = state.fast and (self.sampler is ALWAYS_ON or getattr(self.sampler, "_root", None) is ALWAYS_ON)
+        for name, asked in (("fast_root", "_root"), ("fast_remote", "_remote_parent_sampled")):
+            setattr(state, name, state.fast and (self.sampler is ALWAYS_ON or getattr(self.sampler, asked, None) is ALWAYS_ON))
 
     def get_tracer(
         self, instrumenting_module_name: str, instrumenting_library_version: str | None = None, schema_url: str | None = None,
@@ -283,8 +297,6 @@ class TracerProvider(sdk.TracerProvider):
 
     def _handle_fork(self) -> None:
         """Locks are renewed; the resource stays: the instance ID names a process that lives, not a fork that ends."""
-        import threading
-
         self._tracers_lock = threading.Lock()
 
     def add_span_processor(self, span_processor: sdk.SpanProcessor) -> None:

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import traceback
+from pathlib import Path
 
 import pytest
 
@@ -358,20 +359,22 @@ def test_fork_during_an_export(make, receiver, scope):
 
 
 def test_a_child_that_inherits_nothing_open(make, receiver, scope):
-    """Inherited segments and connections are closed in the child, and the parent's locks stay."""
+    """Inherited connections are closed in the child at once, segments with its first frame; the parent's locks stay."""
     recorder = make(receiver.url)
     recorder.append(Kind.SPAN, scope, span("x"))
     assert recorder.flush(5)
     path, held = recorder.pool.current.path, recorder.pool.current.fd
     (connection,) = recorder.courier._connections.values()
     connected = connection.sock.inner.fileno()
+    file = os.fstat(held).st_ino
 
     def child():
-        for descriptor in (held, connected):
-            with pytest.raises(OSError):
-                os.fstat(descriptor)
-        # Another process still finds it locked.
+        with pytest.raises(OSError):
+            os.fstat(connected)
         recorder.append(Kind.SPAN, scope, span("child"))
+        assert file not in {os.fstat(int(each)).st_ino for each in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{each}")}
+        assert path not in Path("/proc/self/maps").read_text()
+        # Another process still finds it locked.
         recorder.pool.adopt()
         assert not recorder.pool.adopted
         assert recorder.pool.current.path != path
