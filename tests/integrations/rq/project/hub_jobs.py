@@ -91,3 +91,62 @@ def returns_a_retry():
     import rq
 
     return None if rq.get_current_job().number_of_retries else rq.Retry(max=1)
+
+
+def fails_until(path, runs):
+    """Fails until it has run that many times."""
+    with open(path, "a") as file:
+        file.write("x")
+    if os.path.getsize(path) < runs:
+        raise RuntimeError("not yet")
+
+
+def takes_meta():
+    """What users do to ``meta``, in a job that is tried again."""
+    import rq
+
+    job = rq.get_current_job()
+    first = "seen" not in job.meta
+    job.meta = {"seen": True}
+    job.save_meta()
+    if first:
+        raise RuntimeError("first time")
+
+
+def succeeded(job, connection, result, *args, **kwargs):
+    connection.incr("callback:succeeded")
+
+
+def failed(job, connection, *exc_info):
+    connection.incr("callback:failed")
+
+
+def enqueues(port):
+    import redis
+    import rq
+
+    rq.Queue(connection=redis.Redis(port=port)).enqueue(ok, "from a job")
+
+
+class Mine:
+    """An argument whose unpickling is told."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return unpickled, (self.path,)
+
+
+def unpickled(path):
+    with open(path, "a") as file:
+        file.write("unpickled\n")
+    return Mine(path)
+
+
+def fails_at(path, run):
+    """Fails when it runs for the n-th time, and only then."""
+    with open(path, "a") as file:
+        file.write("x")
+    if os.path.getsize(path) == run:
+        raise RuntimeError("this time")

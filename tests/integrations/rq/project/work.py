@@ -7,7 +7,8 @@ import sys
 
 import chegou_otel
 
-chegou_otel.setup("hub", endpoint=os.environ["HUB_ENDPOINT"], spool_dir=os.environ["HUB_SPOOL"], active="always")
+if "HUB_NO_SETUP" not in os.environ:
+    chegou_otel.setup("hub", endpoint=os.environ["HUB_ENDPOINT"], spool_dir=os.environ["HUB_SPOOL"], active="always")
 
 import redis  # noqa: E402
 import rq.worker  # noqa: E402
