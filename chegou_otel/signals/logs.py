@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from chegou_otel.signals.encoding import Encoder
     from chegou_otel.signals.tracing import Append
 
+    Rewrite = Callable[[logging.LogRecord, str], str]
+
 #: What never goes over the bridge: our own lines and the SDK's would feed themselves.
 EXCLUDED: Final = ("chegou_otel", "opentelemetry")
 
@@ -52,7 +54,7 @@ _FIXED64: Final = struct.Struct("<Q").pack
 #: (lowest level, OTLP severity number), highest first.
 _SEVERITIES: Final = ((50, 21), (40, 17), (30, 13), (20, 9), (10, 5), (0, 1))
 _MAX_CACHED: Final = 4_096
-_NONE: Final[frozenset[str]] = frozenset()
+_BARE_VEIL: Final[tuple[None, frozenset[str]]] = (None, frozenset())
 
 
 class Uid:
@@ -98,6 +100,20 @@ def correlation_block(correlation: Correlation) -> bytes:
     return block
 
 
+class Site:
+    """What the records of one line of code have in common: encoded once, found by one look-up per record."""
+
+    __slots__ = ("fixed", "hidden", "priority", "rewrite", "scope")
+
+    def __init__(self, record: logging.LogRecord, bridge: LogBridge) -> None:
+        number = severity(record.levelno)
+        found = {"code.file.path": record.pathname, "code.line.number": record.lineno, "code.function.name": record.funcName or ""}
+        self.fixed = b"\x10" + otlp.varint(number) + otlp.text(b"\x1a", record.levelname) + otlp.attributes(otlp.LOG, found)
+        self.priority = priority(number)
+        self.scope = otlp.Scope.of(record.name)
+        self.rewrite, self.hidden = bridge.veils.get(record.name, _BARE_VEIL)
+
+
 class LogBridge:
     """Encodes standard library records. One per process; ``handle`` is called for each record that a logger accepted."""
 
@@ -109,12 +125,14 @@ class LogBridge:
         #: Says that the record at hand was told already (it came over from loguru).
         self.muted: Callable[[], bool] | None = None
         self.uid = Uid()
-        #: Logger name → ``(record, body) -> body``: where a library's own message says more than may leave (RQ's call strings).
-        self.rewrite: dict[str, Callable[[logging.LogRecord, str], str]] = {}
-        #: Logger name → keys of ``extra`` that never leave.
-        self.hidden: dict[str, frozenset[str]] = {}
-        self._levels: dict[tuple[int, str], tuple[bytes, Priority]] = {}
-        self._places: dict[tuple[str, int, str], bytes] = {}
+        #: By logger: what makes a body of its own message, and keys of ``extra`` that never leave.
+        self.veils: dict[str, tuple[Rewrite | None, frozenset[str]]] = {}
+        self._sites: dict[tuple[str, int, str, str], Site] = {}
+
+    def veil(self, name: str, rewrite: Rewrite, hidden: frozenset[str]) -> None:
+        """Where a library's own message says more than may leave (RQ's call strings): ``rewrite(record, body)`` is told instead."""
+        self.veils[name] = (rewrite, hidden)
+        self._sites.clear()
 
     @guarded
     def handle(self, record: logging.LogRecord) -> None:
@@ -126,13 +144,11 @@ class LogBridge:
         ids = self._stamp(record.__dict__, span, correlation)
         if not self.recording:
             return
-        level, rank = self._level(record.levelno, record.levelname)
-        now = time_ns()
+        site = self._sites.get((record.pathname, record.lineno, record.levelname, record.name)) or self._site(record)
         parts = [
-            _TIMES(b"\x09", int(record.created * 1_000_000) * 1_000, b"\x59", now),
-            level,
-            self._body(record),
-            self._place(record),
+            _TIMES(b"\x09", int(record.created * 1_000_000) * 1_000, b"\x59", time_ns()),
+            site.fixed,
+            self._body(record, site),
             ids,
             self.uid.field(),
         ]
@@ -141,9 +157,15 @@ class LogBridge:
         if record.exc_info:
             parts += self._exception(record.exc_info[1])
         if len(record.__dict__) > _BARE + (correlation is not None) + (2 if ids else 0):
-            parts += self._extra(record.name, record.__dict__)
+            parts += self._extra(site, record.__dict__)
         body = b"".join(parts)
-        self.append(Kind.LOG, otlp.Scope.of(record.name), b"\x12" + otlp.varint(len(body)) + body, rank)
+        self.append(Kind.LOG, site.scope, b"\x12" + otlp.varint(len(body)) + body, site.priority)
+
+    def _site(self, record: logging.LogRecord) -> Site:
+        site = Site(record, self)
+        if len(self._sites) < _MAX_CACHED:
+            self._sites[record.pathname, record.lineno, record.levelname, record.name] = site
+        return site
 
     def _stamp(self, fields: dict[str, Any], span: object, correlation: Any) -> bytes:
         if correlation is not None:
@@ -154,26 +176,18 @@ class LogBridge:
             return _IDS(b"\x4a\x10", span.trace_bytes, b"\x52\x08", span.span_bytes, b"\x45", span.flags)
         return foreign_ids(span, fields)
 
-    def _level(self, number: int, name: str) -> tuple[bytes, Priority]:
-        known = self._levels.get((number, name))
-        if known is None:
-            mapped = severity(number)
-            known = (b"\x10" + otlp.varint(mapped) + otlp.text(b"\x1a", name), priority(mapped))
-            if len(self._levels) < _MAX_CACHED:
-                self._levels[number, name] = known
-        return known
-
-    def _body(self, record: logging.LogRecord) -> bytes:
+    def _body(self, record: logging.LogRecord, site: Site) -> bytes:
         try:
             args = record.args
             said = str(record.msg) % self._veiled(args) if args and isinstance(args, dict) else record.getMessage()
         except Exception as failure:
             pass_foreign(failure)
             said = str(record.msg)  # wrong arguments are the handlers' to complain about
-        rewrite = self.rewrite.get(record.name)
-        if rewrite is not None:
-            said = rewrite(record, said)
-        return otlp.message(b"\x2a", otlp.any_value(self.encoder.redactor.text(said)))
+        if site.rewrite is not None:
+            said = site.rewrite(record, said)
+        text = otlp.encode_text(self.encoder.redactor.text(said))
+        inner = b"\x0a" + otlp.varint(len(text)) + text
+        return b"\x2a" + otlp.varint(len(inner)) + inner
 
     def _veiled(self, args: dict[Any, Any]) -> dict[Any, Any]:
         """Arguments by name, ``%(password)s``: once they are in the text, nothing says any more that they are secret."""
@@ -185,21 +199,11 @@ class LogBridge:
         veiled.update(dict.fromkeys(secret, REDACTED))
         return veiled
 
-    def _place(self, record: logging.LogRecord) -> bytes:
-        where = (record.pathname, record.lineno, record.funcName or "")
-        known = self._places.get(where)
-        if known is None:
-            found = {"code.file.path": where[0], "code.line.number": where[1], "code.function.name": where[2]}
-            known = otlp.attributes(otlp.LOG, found)
-            if len(self._places) < _MAX_CACHED:
-                self._places[where] = known
-        return known
-
     def _exception(self, error: BaseException | None) -> list[bytes]:
         return [] if error is None else self.encoder.attributes(otlp.LOG, describe(error, self.encoder))
 
-    def _extra(self, name: str, fields: Mapping[str, object]) -> list[bytes]:
-        hidden = self.hidden.get(name, _NONE)
+    def _extra(self, site: Site, fields: Mapping[str, object]) -> list[bytes]:
+        hidden = site.hidden
         extra = {key: value for key, value in fields.items() if key not in _KNOWN and key not in hidden and is_telling(value)}
         return self.encoder.attributes(otlp.LOG, extra)
 

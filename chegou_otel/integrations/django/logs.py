@@ -20,8 +20,7 @@ _HIDDEN: Final = frozenset({"sql", "params"})
 
 def install(runtime: Runtime) -> None:
     for name in _LOGGERS:
-        runtime.bridge.rewrite[name] = functools.partial(rewrite, runtime.redactor)
-        runtime.bridge.hidden[name] = _HIDDEN
+        runtime.bridge.veil(name, functools.partial(rewrite, runtime.redactor), _HIDDEN)
 
 
 def rewrite(redactor: Redactor, record: logging.LogRecord, body: str) -> str:

@@ -23,8 +23,7 @@ _HIDDEN: Final = frozenset({"arguments", "kwargs"})
 
 def install(runtime: Runtime) -> None:
     for name in _LOGGERS:
-        runtime.bridge.rewrite[name] = rewrite
-        runtime.bridge.hidden[name] = _HIDDEN
+        runtime.bridge.veil(name, rewrite, _HIDDEN)
 
 
 def rewrite(record: logging.LogRecord, body: str) -> str:
