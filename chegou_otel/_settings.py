@@ -83,6 +83,12 @@ class Settings:
         "How a job's run joins the span that enqueued it. `auto`: as its child, with its retries; in a trace of its own, linked, when it was "
         "scheduled, repeated or requeued. `links`: every run in a trace of its own. `parents`: every run as a child. The worker's setting counts.",
     )
+    rq_job_categories: tuple[str, ...] = _setting(
+        (),
+        "CHEGOU_OTEL_RQ_JOB_CATEGORIES",
+        "Categories of jobs, as the label `rq.job.category`: `shop.reports.*=Report Generation`, a pattern of function names and a category. "
+        "The first that fits counts; what none fits is `other`. Default: no such label.",
+    )
     redact: bool = _setting(True, "CHEGOU_OTEL_REDACT", "Redact secrets and personal data before anything leaves the process.")
     redact_keys: tuple[str, ...] = _setting((), "CHEGOU_OTEL_REDACT_KEYS", "Further keys whose values are secret.")
     redact_patterns: tuple[str, ...] = _setting((), "CHEGOU_OTEL_REDACT_PATTERNS", "Further regular expressions whose matches are secret.")
@@ -121,6 +127,7 @@ class Options(TypedDict, total=False):
     capture_response_headers: Iterable[str]
     sql_comment: bool
     rq_trace_shape: Literal["auto", "links", "parents"]
+    rq_job_categories: Iterable[str]
     redact: bool
     redact_keys: Iterable[str]
     redact_patterns: Iterable[str]

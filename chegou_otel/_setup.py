@@ -20,6 +20,7 @@ from chegou_otel.delivery.endpoints import endpoints
 from chegou_otel.delivery.frames import Kind
 from chegou_otel.delivery.otlp import resource_block
 from chegou_otel.delivery.recorder import Recorder
+from chegou_otel.integrations import _categories
 from chegou_otel.propagation import Propagation, hosts
 from chegou_otel.redaction import Redactor
 from chegou_otel.signals.encoding import Encoder
@@ -125,6 +126,7 @@ def _usable(settings: Settings, arguments: Mapping[str, Any], warnings: list[str
         "redact_patterns": lambda pattern: Redactor(patterns=(pattern,)),
         "propagate_to": hosts.host_pattern,
         "trust_from": hosts.network,
+        "rq_job_categories": _categories.parse,
     }
     found: dict[str, Any] = {}
     for name, check in checks.items():

@@ -32,6 +32,8 @@ _OVERFLOW: Final[Labels] = (("otel.metric.overflow", True),)
 #: Pending values of one series before the recording thread folds them itself (nobody collects: no courier, no fork hook).
 _MAX_PENDING: Final = 4_096
 _SCOPE_NAME: Final = "chegou_otel"
+#: Stands for every value of a label past its bound, as in the semantic conventions.
+_OTHER: Final = "_OTHER"
 
 
 class Series:
@@ -104,11 +106,13 @@ class Instrument:
         self.definition = [kind, name, unit, description, list(self.boundaries)]
 
     def series(self, labels: Labels = ()) -> Series:
-        """The series of ``labels``. Past 2,000 of them, all further ones share one overflow series."""
+        """The series of ``labels``. Past 2,000 of them, all further ones share one overflow series; see also ``Registry.limits``."""
         known = self.series_by_labels.get(labels)
         if known is None:
-            labels = labels if len(self.series_by_labels) < MAX_SERIES else _OVERFLOW
             with self.registry.lock:
+                labels = self.registry.bounded(labels)
+                if labels not in self.series_by_labels and len(self.series_by_labels) >= MAX_SERIES:
+                    labels = _OVERFLOW
                 known = self.series_by_labels.setdefault(labels, Series(self, labels))
         return known
 
@@ -147,6 +151,9 @@ class Registry:
         self.lock = threading.RLock()
         self.start = time_ns()
         self.instruments: dict[str, Instrument] = {}
+        #: How many values a label may have, over all instruments; further ones are ``_OTHER``.
+        self.limits: dict[str, int] = {}
+        self._values: dict[str, set[object]] = {}
         #: Where a measurement goes instead of into the totals: to the parent, or, right after a fork, over the parent's totals.
         self.cross: Callable[[Series, float], None] | None = None
 
@@ -156,6 +163,18 @@ class Registry:
             if known is None:
                 known = self.instruments[name] = Instrument(self, kind, name, unit, description, boundaries)
             return known
+
+    def bounded(self, labels: Labels) -> Labels:
+        """``labels`` with values that are within their bounds. Under the lock."""
+        return tuple((key, self._within(key, value)) if key in self.limits else (key, value) for key, value in labels)
+
+    def _within(self, key: str, value: str | float) -> str | float:
+        known = self._values.setdefault(key, set())
+        if value not in known:
+            if len(known) >= self.limits[key]:
+                return _OTHER
+            known.add(value)
+        return value
 
     def histogram(self, name: str, unit: str = "s", description: str = "", boundaries: Sequence[float] = SECONDS) -> Instrument:
         return self._instrument("histogram", name, unit, description, boundaries)

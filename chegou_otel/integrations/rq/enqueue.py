@@ -17,6 +17,7 @@ from chegou_otel._guard import guarded
 from chegou_otel.correlation import Correlation, new_id, reset
 from chegou_otel.integrations.redis import QUIET
 from chegou_otel.integrations.rq import carrier, shape
+from chegou_otel.integrations.rq.metrics import Measures
 from chegou_otel.integrations.rq.quiet import make_quiet, wrap_present
 from chegou_otel.signals.encoding import Safe, Static
 
@@ -79,7 +80,7 @@ class Producer:
 
     def __init__(self, runtime: Runtime) -> None:
         self._tracer = runtime.tracer("chegou_otel.rq")
-        self._sent = runtime.metrics.counter("messaging.client.sent.messages", "{message}", "Jobs enqueued.")
+        self._measures = Measures(runtime)
         self._known: dict[tuple[str, str], tuple[Static, Any]] = {}
 
     @guarded
@@ -101,7 +102,7 @@ class Producer:
         static = Static(
             f"send {queue}", _PRODUCER, {**system(queue, function), "messaging.operation.type": "send", "messaging.operation.name": "send"}
         )
-        found = static, self._sent.series((("messaging.system", "rq"), ("messaging.destination.name", queue)))
+        found = static, self._measures.sent(queue, function)
         if len(self._known) < _MAX_CACHED:
             self._known[queue, function] = found
         return found

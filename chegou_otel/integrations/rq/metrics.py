@@ -1,0 +1,94 @@
+"""What is measured of jobs: every instrument in one place, with the labels that it may have.
+
+A label is one of a bounded set: queue, function, outcome, kind of error, category. Names past a bound share ``_OTHER``; worker names,
+job IDs and correlation IDs are on spans, never here. In a work-horse a measurement crosses to the worker, which adds it up.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from chegou_otel.integrations._categories import categorizer
+
+if TYPE_CHECKING:
+    from chegou_otel._runtime import Runtime
+    from chegou_otel.signals.metrics import Labels, Series
+
+#: Jobs take from milliseconds to hours.
+BUCKETS: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 1_800.0, 3_600.0, 7_200.0)
+#: CPU time of a job may be far below its duration.
+CPU_BUCKETS: Final = (0.001, 0.005, *BUCKETS[:-1])
+_MIB: Final = 1024 * 1024
+MEMORY_BUCKETS: Final = tuple(float(size * _MIB) for size in (1, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_000, 4_000))
+#: Distinct values of a label, over all instruments.
+LIMITS: Final = {"rq.job.function": 200, "messaging.destination.name": 100, "error.type": 100}
+_MAX_CACHED: Final = 2_000
+
+
+class Measures:
+    """The instruments of RQ. Functions may be unknown (empty), and so may what the kernel tells of a job (``None``)."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        metrics = runtime.metrics
+        metrics.limits.update(LIMITS)
+        self._category = categorizer(runtime.settings.rq_job_categories)
+        self._bases: dict[tuple[str, str], Labels] = {}
+        self._sent = metrics.counter("messaging.client.sent.messages", "{message}", "Jobs enqueued.")
+        self._duration = metrics.histogram("messaging.process.duration", "s", "Duration of job executions.", BUCKETS)
+        self._executions = metrics.counter("rq.job.executions", "{execution}", "Executions by outcome.")
+        self._retries = metrics.counter("rq.job.retries", "{execution}", "Executions after which the job is run again.")
+        self._not_run = metrics.counter("rq.job.not_run", "{job}", "Jobs that came to an end without having run.")
+        self._wait = metrics.histogram("rq.job.queue_wait", "s", "Time from enqueue to start of a job.", BUCKETS)
+        self._late = metrics.histogram("rq.job.schedule_lateness", "s", "How long after its time a scheduled job started.", BUCKETS)
+        self._cpu = metrics.histogram("rq.job.cpu_time", "s", "CPU time of job executions.", CPU_BUCKETS)
+        self._memory = metrics.histogram("rq.job.memory_growth", "By", "Growth of memory during job executions.", MEMORY_BUCKETS)
+
+    def sent(self, queue: str, function: str) -> Series:
+        """The series that counts a job enqueued; keep it."""
+        return self._sent.series((("messaging.operation.name", "send"), *self._base(queue, function)))
+
+    def started(self, queue: str, function: str, wait: float | None, lateness: float | None = None) -> None:
+        """An execution begins: seconds since the enqueue, and since the time for which it was scheduled."""
+        base = self._base(queue, function)
+        if wait is not None:
+            self._wait.series(base).record(wait)
+        if lateness is not None:
+            self._late.series(base).record(lateness)
+
+    def ended(self, queue: str, function: str, outcome: str, seconds: float, error: str = "") -> None:
+        """An execution ended. ``error``: the kind of it, such as an exception's type."""
+        base = self._base(queue, function)
+        status = (("rq.job.status", outcome),)
+        failed = (("error.type", error),) if error else ()
+        self._executions.series((*base, *status)).add(1)
+        self._duration.series((("messaging.operation.name", "process"), *base, *status, *failed)).record(seconds)
+        if outcome == "retried":
+            self._retries.series((*base, *failed)).add(1)
+
+    def used(self, queue: str, function: str, cpu: float | None = None, memory: float | None = None) -> None:
+        """What an execution used: seconds of CPU, bytes by which memory grew."""
+        base = self._base(queue, function)
+        if cpu is not None:
+            self._cpu.series(base).record(cpu)
+        if memory is not None:
+            self._memory.series(base).record(max(0.0, memory))
+
+    def not_run(self, queue: str, function: str, outcome: str) -> None:
+        """A job came to an end without having run: cancelled, lost on its way, …"""
+        self._not_run.series((*self._base(queue, function), ("rq.job.status", outcome))).add(1)
+
+    def _base(self, queue: str, function: str) -> Labels:
+        known = self._bases.get((queue, function))
+        if known is None:
+            known = self._labels(queue, function)
+            if len(self._bases) < _MAX_CACHED:
+                self._bases[queue, function] = known
+        return known
+
+    def _labels(self, queue: str, function: str) -> Labels:
+        found: list[Any] = [("messaging.system", "rq"), ("messaging.destination.name", queue)]
+        if function:
+            found.append(("rq.job.function", function))
+        if self._category is not None:
+            found.append(("rq.job.category", self._category(function)))
+        return tuple(found)
