@@ -47,7 +47,7 @@ PARTS = [
     ("chegou_otel.integrations.rq.execution", "Executions", ("begin", "finish", "count", "static", "told_static")),
     ("chegou_otel.integrations.rq.enqueue", "Producer", None),
     ("chegou_otel.integrations.rq.teller", "Teller", None),
-    ("chegou_otel.integrations.rq.teller", "Listener", None),
+    ("chegou_otel.integrations.rq.listener", "Listener", None),
     ("chegou_otel.integrations.redis", "Commands", ("done", "_new")),
     ("chegou_otel.integrations.django.server", "Server", None),
     ("chegou_otel.integrations.django.exchange", "Exchange", ("_describe", "_finish", "_respond", "_fail")),

@@ -79,7 +79,8 @@ class Recorder:
         sink: Sink | None = None,
     ) -> None:
         global _hooked
-        self.handlers: dict[Kind, Callable[[bytes], None]] = {}
+        #: A handler may return a ``handover.Hold`` to keep its frame for whoever adopts the segment next.
+        self.handlers: dict[Kind, Callable[[bytes], object]] = {}
         #: Append what is aggregated (metrics) as frames. The courier calls them every ``collect_interval`` seconds, and so do
         #: ``flush`` and ``shutdown``.
         self.collectors: list[Callable[[], object]] = []

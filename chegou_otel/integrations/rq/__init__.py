@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from chegou_otel import _guard
 from chegou_otel.integrations.rq import carrier, enqueue, execution, late, logs, quiet, schedulers, workhorse
-from chegou_otel.integrations.rq.teller import Listener
+from chegou_otel.integrations.rq.listener import Listener
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -35,7 +35,7 @@ def install(runtime: Runtime) -> None:
     producer = enqueue.Producer(runtime)
     runtime.when_imported("rq.queue", functools.partial(enqueue.patch, runtime, producer))
     runtime.when_imported("rq.group", functools.partial(enqueue.patch_group, runtime))
-    schedulers.install(runtime, producer)
+    schedulers.install(runtime, producer, executions)
     late.install(runtime, executions)
     if runtime.role in ("worker", "scheduler") and late.job_under_way() is None:
         quiet.process(runtime)

@@ -7,6 +7,7 @@ In a work-horse every change of the span is also a frame: what was set before a 
 from __future__ import annotations
 
 import functools
+import os
 from datetime import UTC, datetime
 from hashlib import blake2b
 from time import time_ns
@@ -20,22 +21,24 @@ from chegou_otel import correlation as _correlation
 from chegou_otel._guard import guarded
 from chegou_otel.correlation import Correlation, reset
 from chegou_otel.integrations.redis import QUIET
-from chegou_otel.integrations.rq import shape
+from chegou_otel.integrations.rq import resources, shape
+from chegou_otel.integrations.rq.claims import Claims
 from chegou_otel.integrations.rq.enqueue import function_of, system
+from chegou_otel.integrations.rq.metrics import Measures
 from chegou_otel.integrations.rq.quiet import loud, make_loud, make_quiet
+from chegou_otel.integrations.rq.teller import Teller
 from chegou_otel.signals.encoding import Safe, Static
+from chegou_otel.signals.errors import type_name
 from chegou_otel.signals.spans import Span
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from contextvars import Token
     from types import ModuleType
 
     from chegou_otel._runtime import Runtime
 
 _CONSUMER: Final = 4
-#: Jobs take from milliseconds to hours.
-BUCKETS: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 1_800.0, 3_600.0, 7_200.0)
 #: Outcomes that are errors, in words.
 FAILED: Final = {
     "failed": "the job failed",
@@ -43,8 +46,11 @@ FAILED: Final = {
     "stopped": "the job was stopped",
     "killed": "the job was killed",
     "vanished": "the job's process left without a word",
+    "abandoned": "nothing was heard of the job's worker any more",
 }
 _CALLBACKS: Final = ("execute_success_callback", "execute_failure_callback", "execute_stopped_callback")
+#: RQ gives an execution up when it heard nothing of it for so long, at the least.
+_HEARTBEAT_NS: Final = 60 * 10**9
 _AGAIN: Final = frozenset({"queued", "scheduled"})
 
 
@@ -63,7 +69,13 @@ class Execution:
         self.correlation = known
         self.start = time_ns()
         self.error: BaseException | None = None
+        #: Seconds since the enqueue, until they were measured.
+        self.wait: float | None = None
         self.id = ""
+        #: What this process had used by now.
+        self.used = resources.begin()
+        #: The one that was under way: a job may run another on a queue that does not wait for workers.
+        self.outer: Execution | None = None
 
     @guarded
     def failed_by(self, error: BaseException) -> None:
@@ -78,13 +90,19 @@ class Execution:
             self.static = self.executions.static(self.queue, function)
             self.span.set_static(self.static)
             self.executions.told_static(self)
+        self.measure_start()
+
+    def measure_start(self) -> None:
+        """Once, as soon as it is known which function waited."""
+        wait, self.wait = self.wait, None
+        self.executions.measures.started(self.queue, self.function, wait)
 
     @guarded
-    def end(self, outcome: str) -> None:
+    def end(self, outcome: str, more: Mapping[str, Any] | None = None, end: int | None = None) -> None:
         """The work-horse (or SimpleWorker) reached the end and knows the outcome."""
         if self.token is not None:
             reset(self.token)
-        self.executions.finish(self, outcome)
+        self.executions.finish(self, outcome, more, end)
 
 
 class Executions:
@@ -93,19 +111,17 @@ class Executions:
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
         self.tracer = runtime.tracer("chegou_otel.rq")
-        metrics = runtime.metrics
-        self._duration = metrics.histogram("messaging.process.duration", "s", "Duration of job executions.", BUCKETS)
-        self._wait = metrics.histogram("rq.job.queue_wait", "s", "Time from enqueue to start of a job.", BUCKETS)
-        self._outcomes = metrics.counter("rq.job.executions", "{execution}", "Executions by outcome.")
+        self.measures = Measures(runtime)
         self._statics: dict[tuple[str, str], Static] = {}
         self.current: Execution | None = None
-        #: Set by ``workhorse``: told of a start, a change, an end, so that they are frames too.
-        self.teller: Any = None
+        self.claims = Claims()
+        #: Told of a start, a change, an end, so that they are frames too: what a killed process did is told by another.
+        self.teller: Teller | None = None
 
     # -- a run ---------------------------------------------------------------------------------------------------------
 
     @guarded
-    def begin(self, worker: Any, job: Any, queue: Any, since: datetime | None = None) -> Execution:
+    def begin(self, worker: Any, job: Any, queue: Any, since: datetime | None = None, execution: Any = None) -> Execution:
         """Start the consumer span and make it current, with RQ's own Redis commands silenced. ``since``: when the run began."""
         place = shape.place(job, self.runtime.settings.rq_trace_shape)
         known = place.correlation
@@ -116,48 +132,61 @@ class Executions:
         static = self.static(queue.name, function_of(job))
         span: Any = self.tracer.begin(static, {**_facts(worker, job, since), **place.facts}, context=context, links=place.links)
         place.take(span)
-        own = getattr(getattr(worker, "execution", None), "id", "")
+        own = getattr(execution or getattr(worker, "execution", None), "id", "")
         if own and type(span) is Span:
             span.span_bytes = span_id_of(own)
         shape.adopt(job, span, known)
         token = attach(Context({**context, _SPAN_KEY: getattr(span, "inner", span)}))
-        execution = Execution(self, span, token, static, job, queue.name, known)
-        execution.id = own
-        wait = span.extra.get("rq.job.queue_wait") if type(span) is Span else None
-        if wait is not None:
-            self._wait.series((("messaging.destination.name", queue.name),)).record(wait)
-        self.current = execution
-        if self.teller is not None:
-            self.teller.began(execution)
-        return execution
+        made = Execution(self, span, token, static, job, queue.name, known)
+        made.id = own
+        made.wait = span.extra.get("rq.job.queue_wait") if type(span) is Span else None
+        self.current = made
+        self.claims.know(job.connection)
+        self.told_static(made)
+        return made
 
-    def finish(self, execution: Execution, outcome: str) -> None:
-        """Set the outcome, end the span, count."""
-        self.current = None
-        span = execution.span
-        span.set_attribute("rq.job.status", Safe(outcome))
+    def finish(self, execution: Execution, outcome: str, more: Mapping[str, Any] | None = None, end: int | None = None) -> None:
+        """Set the outcome, end the span, count. ``more``: what is known of an execution that another process ran."""
+        self.current = execution.outer
+        span, teller = execution.span, self.teller
+        used = resources.spent(execution.used) if more is None else more
+        if teller is not None and not self._is_ours(teller, execution, outcome):
+            span._end_time = time_ns()  # a cleaner thought it abandoned, and told
+            teller.ended(execution)
+            return
+        if teller is not None:
+            teller.ending(execution)
+        span.set_attributes({**used, "rq.job.status": Safe(outcome)})
         if execution.error is not None:
             span.fail(execution.error)
         elif outcome in FAILED:
             span.set_status(Status(StatusCode.ERROR, FAILED[outcome]))
-        self.count(execution.queue, execution.function, outcome, (time_ns() - execution.start) / 1e9)
-        span.end()
-        if self.teller is not None:
-            self.teller.ended(execution)
+        execution.measure_start()
+        error = type_name(execution.error) if execution.error is not None else ""
+        self.count(execution.queue, execution.function, outcome, ((end or time_ns()) - execution.start) / 1e9, used, error)
+        span.end(end)
+        if teller is not None:
+            teller.ended(execution)
 
-    def count(self, queue: str, function: str, outcome: str, seconds: float) -> None:
-        labels = (
-            ("messaging.system", "rq"),
-            ("messaging.destination.name", queue),
-            ("rq.job.function", function),
-            ("rq.job.status", outcome),
-        )
-        self._duration.series(labels).record(seconds)
-        self._outcomes.series(labels).add(1)
+    def _is_ours(self, teller: Teller, execution: Execution, outcome: str) -> bool:
+        """Whether this process tells the end. Asked only where somebody else may have given us up: our worker died, or lost contact."""
+        if not teller.parent or not execution.id:
+            return True
+        if os.getppid() == teller.parent and time_ns() - execution.start < _HEARTBEAT_NS:
+            return True
+        return self.claims.take(execution.id, outcome)
+
+    def count(self, queue: str, function: str, outcome: str, seconds: float, used: Mapping[str, Any], error: str = "") -> None:
+        self.measures.used(queue, function, used.get("rq.job.cpu_time"), used.get("rq.job.memory_growth"))
+        self.measures.ended(queue, function, outcome, seconds, error or (outcome if outcome in FAILED else ""))
 
     def told_static(self, execution: Execution) -> None:
-        if self.teller is not None:
-            self.teller.began(execution)
+        """Say what the execution is, so that others can tell its end."""
+        teller = self.teller
+        if (teller is None or teller.pid != os.getpid()) and self.runtime.recorder.endpoints:
+            teller = self.teller = Teller(self.runtime)
+        if teller is not None:
+            teller.began(execution)
 
     def static(self, queue: str, function: str) -> Static:
         known = self._statics.get((queue, function))

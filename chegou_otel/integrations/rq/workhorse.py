@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from chegou_otel._guard import guarded
-from chegou_otel.integrations.rq import spawn
+from chegou_otel.integrations.rq import claims, resources, spawn
 from chegou_otel.integrations.rq.quiet import make_loud
 from chegou_otel.integrations.rq.teller import Teller
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from chegou_otel._runtime import Runtime
     from chegou_otel.integrations.rq.execution import Execution, Executions
-    from chegou_otel.integrations.rq.teller import Listener
+    from chegou_otel.integrations.rq.listener import Listener
 
 _DRAIN_SECONDS = 1.0
 
@@ -99,7 +99,7 @@ class Horses:
         runtime.metrics.cross_to_parent()
         if runtime.meter_provider is not None:
             runtime.meter_provider.cross_to_parent()
-        self.executions.teller = Teller(runtime)
+        self.executions.teller = Teller(runtime, parent=os.getppid())
 
     # -- in the parent, after
 
@@ -137,29 +137,23 @@ class Horses:
         if known is None:
             return
         status, usage = self.exit
-        outcome, more = _ending(status, usage, stopped=stopped or str(getattr(job._status, "value", job._status)) == "stopped")
+        began = known.get("used") if known else None
+        stopped = stopped or str(getattr(job._status, "value", job._status)) == "stopped"
+        outcome, more = _ending(status, usage, began, stopped=stopped)
         if known:
-            self.listener.tell(known, outcome, more)
-        else:
-            self._tell_unknown(worker, job, queue, outcome, more)
+            self.listener.tell(known, outcome, more, where=job.connection)
+        elif self.executions.claims.take(execution_id or "", outcome, job.connection):
+            self._tell_unknown(worker, job, queue, execution, outcome, more)
 
-    def _tell_unknown(self, worker: Any, job: Any, queue: Any, outcome: str, more: dict[str, Any]) -> None:
+    def _tell_unknown(self, worker: Any, job: Any, queue: Any, execution: Any, outcome: str, more: dict[str, Any]) -> None:
         """It died before its first frame: the parent has the job in hand and begins the span itself."""
-        execution: Execution | None = self.executions.begin(worker, job, queue)
-        if execution is not None:
-            execution.span.set_attributes(more)
-            execution.end(outcome)
+        begun: Execution | None = self.executions.begin(worker, job, queue, execution=execution)
+        if begun is not None:
+            begun.end(outcome, more)
 
 
-def _ending(status: int | None, usage: Any, *, stopped: bool) -> tuple[str, dict[str, Any]]:
+def _ending(status: int | None, usage: Any, began: Any, *, stopped: bool) -> tuple[str, dict[str, Any]]:
     """How a work-horse that told nothing ended, and what the kernel knows of it."""
-    more: dict[str, Any] = {}
-    if usage is not None:
-        more["rq.job.cpu_time"] = usage.ru_utime + usage.ru_stime
-        more["rq.job.peak_memory"] = usage.ru_maxrss * 1024  # bytes; includes pages inherited from the parent
-    killed = status is not None and os.WIFSIGNALED(status)
-    if killed and status is not None:
-        more["rq.job.exit_signal"] = os.WTERMSIG(status)
-    elif status is not None:
-        more["rq.job.exit_code"] = os.waitstatus_to_exitcode(status)
-    return ("stopped" if stopped else "killed" if killed else "vanished"), more
+    used = {} if usage is None else resources.of_dead(usage, began)
+    outcome, facts = ("vanished", {}) if status is None else claims.of_status(status)
+    return ("stopped" if stopped else outcome), {**used, **facts}

@@ -1,0 +1,143 @@
+"""Who tells an ending that several processes may see: one ``SET NX`` in the jobs' own Redis.
+
+A work-horse that ends in order asks nobody. An abnormal ending may be seen by its parent, by whoever adopts its segment and by
+whoever cleans the registry, perhaps on another host: the first to claim it tells it. Where Redis does not answer, everybody may
+tell: twice the same span ID is better than never. RQ's connection is not used, only its address: an answer that never comes must
+not hold up more than a moment.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import re
+import sys
+import zlib
+from base64 import b64decode
+from time import time_ns
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from chegou_otel import _guard
+from chegou_otel._guard import guarded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+KEY: Final = "chegou_otel:told:{}"
+#: Registries are cleaned within minutes of a worker's death; a host that was cut off may come back the next day.
+TTL_SECONDS: Final = 2 * 86_400
+ANSWER_SECONDS: Final = 0.5
+_EXIT: Final = re.compile(r"waitpid returned (\d+)")
+_BY_USER: Final = "Job stopped by user"
+_ABANDONED: Final = "AbandonedJobError"
+_MOST_TEXT: Final = 8_192
+
+
+class Ending(NamedTuple):
+    """How an execution ended, as RQ noted it, and when."""
+
+    outcome: str
+    facts: dict[str, Any]
+    time: int
+
+
+class Claims:
+    """Knows a Redis by what of RQ came by last in this process."""
+
+    def __init__(self) -> None:
+        self._connection: Any = None
+
+    def know(self, connection: Any) -> None:
+        if connection is not None:
+            self._connection = connection
+
+    def take(self, execution_id: str, outcome: str, connection: Any = None) -> bool:
+        """Whether it is ours to tell: nobody claimed it before, or nobody can say."""
+        if not execution_id:
+            return True
+        value = f"{outcome};{os.uname().nodename};{os.getpid()};{time_ns()}"
+        answer = self._ask(connection, "SET", KEY.format(execution_id), value, "NX", "EX", str(TTL_SECONDS))
+        return answer is not None
+
+    def ending(self, job_id: str, execution_id: str) -> Ending | None:
+        """What RQ's own record says of an execution whose process is gone: its parent may have lived on and known the exit."""
+        results: Any = sys.modules.get("rq.results")
+        if results is None or self._connection is None:
+            return None
+        answer = self._ask(None, "XREVRANGE", results.Result.get_key(job_id), "+", "-", "COUNT", "10")
+        return _ending_in(answer, execution_id) if isinstance(answer, list) else None
+
+    def _ask(self, connection: Any, *command: str) -> Any:
+        """The answer; ``None`` is Redis' nil. ``False`` when there was no answer."""
+        self.know(connection)
+        known = self._connection
+        if known is None:
+            return False
+        return _aside(lambda: _once(known.connection_pool, command))
+
+
+def _aside(call: Callable[[], Any]) -> Any:
+    """What ``call`` returns, on a thread of its own: an alarm of RQ's would be lost in there, and a name look-up has no deadline."""
+    done, found = _thread.allocate_lock(), []
+    done.acquire()
+
+    def run() -> None:
+        try:
+            found.append(call())
+        except Exception as error:
+            _guard.logger.debug("Redis did not answer: %r", error)
+        finally:
+            done.release()
+
+    try:
+        _thread.start_new_thread(run, ())
+    except RuntimeError:  # no thread to be had, or too late in the life of the interpreter
+        return False
+    done.acquire(timeout=2 * ANSWER_SECONDS)
+    return found[0] if found else False
+
+
+def _once(pool: Any, command: tuple[str, ...]) -> Any:
+    """A connection for this one command, with a deadline and no second try."""
+    options = {**pool.connection_kwargs, "socket_timeout": ANSWER_SECONDS, "retry": None, "retry_on_timeout": False, "retry_on_error": []}
+    if "path" not in options:
+        options["socket_connect_timeout"] = ANSWER_SECONDS
+    made = pool.connection_class(**options)
+    try:
+        made.connect()
+        made.send_command(*command)
+        return made.read_response()
+    finally:
+        made.disconnect()
+
+
+@guarded
+def _ending_in(entries: list[Any], execution_id: str) -> Ending | None:
+    for number, fields in entries:
+        raw = [_bytes(each) for each in fields]
+        found = dict(zip(raw[::2], raw[1::2], strict=False))
+        if found.get(b"execution_id") == execution_id.encode() and b"exc_string" in found:
+            text = zlib.decompressobj().decompress(b64decode(found[b"exc_string"]), _MOST_TEXT).decode(errors="replace")
+            return _read(text, int(_bytes(number).partition(b"-")[0]) * 1_000_000)
+    return None
+
+
+def _read(text: str, time: int) -> Ending | None:
+    """RQ's own words for an end that its worker saw, and nothing else: a traceback is the work-horse's to tell."""
+    if text.startswith(_BY_USER):
+        return Ending("stopped", {}, time)
+    if _ABANDONED in text and text.startswith("Moved to"):
+        return Ending("abandoned", {}, time)
+    waited = _EXIT.search(text) if text.startswith("Work-horse terminated") else None
+    return Ending(*of_status(int(waited[1])), time) if waited else None
+
+
+def of_status(status: int) -> tuple[str, dict[str, Any]]:
+    """What a status from ``wait`` says of a process that told nothing itself."""
+    if os.WIFSIGNALED(status):
+        return "killed", {"rq.job.exit_signal": os.WTERMSIG(status)}
+    return "vanished", {"rq.job.exit_code": os.waitstatus_to_exitcode(status)}
+
+
+def _bytes(value: Any) -> bytes:
+    return value.encode() if isinstance(value, str) else bytes(value)

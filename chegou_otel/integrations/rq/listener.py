@@ -1,0 +1,139 @@
+"""Executions that began in other processes, and the telling of those that could not tell their own end.
+
+In a worker's parent and in any other process of the service. What is open here is held in its segment, too (``handover.Hold``): when
+this process dies before the end is known, the next one goes on.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from time import time_ns
+from typing import TYPE_CHECKING, Any, Final
+
+from opentelemetry.context import Context
+from opentelemetry.trace import Link, SpanContext, Status, StatusCode, TraceFlags
+
+from chegou_otel._guard import guarded
+from chegou_otel.correlation import Correlation
+from chegou_otel.delivery import process
+from chegou_otel.delivery.frames import Kind
+from chegou_otel.delivery.handover import Hold
+from chegou_otel.integrations.rq.execution import FAILED
+from chegou_otel.integrations.rq.teller import matter
+from chegou_otel.signals.encoding import Safe
+from chegou_otel.signals.spans import _UNSET, Span
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from chegou_otel._runtime import Runtime
+    from chegou_otel.integrations.rq.execution import Executions
+
+_BEGAN: Final = (
+    "pid", "started", "queue", "function", "trace", "span", "parent", "flags", "start", "correlation", "facts", "links", "used",
+)  # fmt: skip
+
+
+class Listener:
+    """Reads what others wrote."""
+
+    def __init__(self, runtime: Runtime, executions: Executions) -> None:
+        self._executions = executions
+        self._open: dict[str, dict[str, Any]] = {}
+        self._told: set[str] = set()
+        #: The execution that this process's own work-horse is at; its parent settles it, not the sweep.
+        self.monitored: str | None = None
+        runtime.recorder.handlers[Kind.JOB_CHANGE] = self.change
+        runtime.recorder.handlers[Kind.OUTCOME] = self.outcome
+        runtime.recorder.collectors.append(self.sweep)
+        runtime.recorder.handed_over.append(self.sweep)
+
+    def change(self, payload: bytes) -> Hold | None:
+        what, execution_id, *rest = json.loads(payload)
+        known = self._open.get(execution_id)
+        if what == "began":
+            fresh: dict[str, Any] = known or {"id": execution_id, "events": [], "hold": Hold()}
+            self._open[execution_id] = {**fresh, **dict(zip(_BEGAN, rest, strict=True))}
+            return None if known else fresh["hold"]
+        if known is not None and what == "set":
+            known["facts"][rest[0]] = rest[1]
+        elif known is not None:
+            known["events"].append(rest)
+        return None
+
+    def outcome(self, payload: bytes) -> None:
+        execution_id = json.loads(payload)[0]
+        known = self._open.pop(execution_id, None)
+        if known is not None:
+            known["hold"].release()
+        if execution_id == self.monitored:
+            self._told.add(execution_id)
+
+    def settle(self, execution_id: str) -> dict[str, Any] | None:
+        """After the work-horse is gone and drained: what is known of an execution that nobody told; ``None`` when it was told."""
+        self.monitored = None
+        if execution_id in self._told:
+            self._told.discard(execution_id)
+            return None
+        known = self._open.pop(execution_id, {})
+        if known and _settled(known):
+            known["hold"].release()
+            return None
+        return known
+
+    @guarded
+    def sweep(self) -> None:
+        """Tell what began in processes that are gone, parent and work-horse alike."""
+        for execution_id, known in list(self._open.items()):
+            if execution_id == self.monitored or process.alive(known["pid"], known["started"]):
+                continue
+            self._open.pop(execution_id, None)
+            if _settled(known):
+                known["hold"].release()
+                continue
+            job_id = str(known["facts"].get("messaging.message.id", ""))
+            ending = self._executions.claims.ending(job_id, execution_id)
+            if ending is None:
+                self.tell(known, "vanished", {})
+            else:
+                self.tell(known, ending.outcome, ending.facts, end=ending.time)
+
+    def tell(self, known: Mapping[str, Any], outcome: str, more: Mapping[str, Any], *, end: int | None = None, where: Any = None) -> None:
+        """The consumer span of an execution that could not tell its own end, unless somebody told it before. ``where``: its Redis."""
+        try:
+            if self._executions.claims.take(known["id"], outcome, where):
+                self._tell(known, outcome, more, end)
+        finally:
+            known["hold"].release()
+
+    def _tell(self, known: Mapping[str, Any], outcome: str, more: Mapping[str, Any], end: int | None) -> None:
+        executions = self._executions
+        static = executions.static(known["queue"], known["function"])
+        # In a context of its own: the courier's, in which the sweep runs, suppresses what is recorded by the way.
+        span: Any = executions.tracer.begin(static, None, known["start"], context=Context())
+        if type(span) is not Span:
+            return
+        span.trace_bytes, span.span_bytes, span.parent_bytes = (base64.b64decode(known[key]) for key in ("trace", "span", "parent"))
+        span.flags = known["flags"]
+        span._parent_context = span._lazy_context = span._trace_state = None
+        span._link_list = [Link(SpanContext(trace, own, True, TraceFlags(flags))) for trace, own, flags in known["links"]] or None
+        span.correlation = Correlation(known["correlation"], "job")
+        span.extra = {**{key: _safe(value) for key, value in known["facts"].items()}, **more, "rq.job.status": Safe(outcome)}
+        for name, attributes, timestamp in known["events"]:
+            span.add_event(name, {key: _safe(value) for key, value in attributes.items()}, timestamp)
+        span._status = _UNSET
+        span.set_status(Status(StatusCode.ERROR, FAILED[outcome]))
+        end = max(known["start"], end or time_ns())
+        executions.count(known["queue"], known["function"], outcome, (end - known["start"]) / 1e9, more)
+        span.end(end)
+
+
+def _settled(known: Mapping[str, Any]) -> bool:
+    """Whether the work-horse told its end, though the frame about it went elsewhere."""
+    return bool(known["hold"].settled_by_writer(matter(base64.b64decode(known["span"]))))
+
+
+def _safe(value: Any) -> Any:
+    """Text that was redacted before it was written."""
+    return Safe(value) if isinstance(value, str) else value
