@@ -259,3 +259,39 @@ def test_links_everywhere(shaped, tmp_path):
 
 def test_by_default_it_depends(shaped, tmp_path):
     assert [span.trace_id == producer.trace_id for span, producer in shaped("auto", tmp_path)] == [True, True, False, False]
+
+
+# -- against the schedule
+
+
+def lateness(telemetry):
+    return [span.attributes.get("rq.job.schedule_lateness") for span in telemetry.jobs]
+
+
+def test_a_scheduled_job_says_how_late_it_is_and_another_does_not(telemetry, queue):
+    queue.enqueue(hub_jobs.ok, "x")
+    queue.enqueue_in(timedelta(seconds=-30), hub_jobs.ok, "y")
+    run_all(queue)
+
+    now, late = lateness(telemetry)
+    assert now is None
+    assert 29 < late < 60
+
+
+def test_only_what_waited_for_its_time_is_late(telemetry, queue, tmp_path):
+    """Scheduled, then tried again at once: the second attempt has no time of its own."""
+    queue.enqueue_in(timedelta(seconds=-30), hub_jobs.fails_until, str(tmp_path / "runs"), 2, retry=rq.Retry(max=1))
+    run_all(queue)
+
+    first, second = lateness(telemetry)
+    assert (first > 29, second) == (True, None)
+
+
+@pytest.mark.parametrize(
+    "options", [{"repeat": rq.Repeat(times=1, interval=60)}, {"retry": rq.Retry(max=1, interval=60)}], ids=["repeat", "retry"]
+)
+def test_a_delayed_repeat_or_retry_has_a_time(telemetry, queue, tmp_path, options):
+    queue.enqueue(hub_jobs.fails_until, str(tmp_path / "runs"), 2 if "retry" in options else 0, **options)
+    run_all(queue)
+
+    assert [late is not None for late in lateness(telemetry)] == [False, True]
