@@ -1,8 +1,8 @@
-"""What travels with a job: two versioned fields of ours in the job's own hash, out of reach of code that assigns ``job.meta``.
+"""What travels with a job: versioned fields of ours in the job's own hash, out of reach of code that assigns ``job.meta``.
 
 The carrier is captured once, when a queue first takes the job, and never rewritten: retries, dependents and the scheduler keep the
 originator. A job without it (enqueued before this package, or by another version) runs as a new story. The round is written when a
-job begins anew (a repeat, a requeue by hand); see ``shape``.
+job begins anew (a repeat, a requeue by hand; see ``shape``), the time when it is due each time that it is scheduled.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ ATTRIBUTE: Final = "_chegou_otel_carrier"
 #: The same for the round.
 ROUND_FIELD: Final = "chegou_otel_round"
 ROUND_ATTRIBUTE: Final = "_chegou_otel_round"
-_FIELDS: Final = ((FIELD, ATTRIBUTE), (ROUND_FIELD, ROUND_ATTRIBUTE))
+#: And for the time at which a scheduled job is due, in seconds since 1970; ``0`` once that is past.
+DUE_FIELD: Final = "chegou_otel_due"
+DUE_ATTRIBUTE: Final = "_chegou_otel_due"
+_FIELDS: Final = ((FIELD, ATTRIBUTE), (ROUND_FIELD, ROUND_ATTRIBUTE), (DUE_FIELD, DUE_ATTRIBUTE))
 _VERSION: Final = "1"
 _PARTS: Final = 7
 _ROUND_PARTS: Final = 9
@@ -149,6 +152,15 @@ def round_of(job: Any) -> Round | None:
     return decode_round(text) if isinstance(text, str) else None
 
 
+def due_of(job: Any) -> float | None:
+    """When a job in hand was due, if it was scheduled."""
+    text = getattr(job, DUE_ATTRIBUTE, None)
+    try:
+        return float(text) or None if isinstance(text, str) else None
+    except ValueError:
+        return None
+
+
 def attach(job: Any, carrier: Carrier) -> None:
     setattr(job, ATTRIBUTE, carrier.encode())
 
@@ -165,7 +177,8 @@ def read(job: Any, raw: Mapping[Any, Any]) -> None:
 
 def fetch(job: Any) -> None:
     """Ask Redis for a job that was loaded before anybody here could read along."""
-    read(job, dict(zip((FIELD, ROUND_FIELD), job.connection.hmget(job.key, FIELD, ROUND_FIELD), strict=True)))
+    names = [field for field, _ in _FIELDS]
+    read(job, dict(zip(names, job.connection.hmget(job.key, names), strict=True)))
 
 
 def write(job: Any, found: dict[str, Any]) -> None:

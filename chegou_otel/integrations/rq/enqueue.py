@@ -132,6 +132,8 @@ def patch(runtime: Runtime, producer: Producer, module: ModuleType) -> None:
     for name, joins in _WAYS_IN.items():
         if name not in _OPTIONAL or hasattr(queue, name):
             wrap_present(runtime, queue, name, functools.partial(_make, runtime, producer, joins))
+    if hasattr(queue, "schedule_job"):
+        runtime.wrap(queue, "schedule_job", functools.partial(_make_schedule, runtime))
     # It writes jobs in one pipeline of its own, after each was taken; those that wait for others it saves without taking them.
     wrap_present(runtime, queue, "enqueue_many", functools.partial(_make_many, runtime))
     wrap_present(runtime, queue, "create_job", functools.partial(_make_create, runtime, producer))
@@ -145,7 +147,13 @@ def patch_group(runtime: Runtime, module: ModuleType) -> None:
 def _make(runtime: Runtime, producer: Producer, joins: str, original: Callable[..., Any]) -> Callable[..., Any]:
     again = make_quiet(runtime, original)
     public = original.__name__ == "enqueue_job"
-    next_round = guarded(functools.partial(shape.next_round, again=public))
+
+    @guarded
+    def comes_again(job: Any) -> None:
+        if job.worker_name:  # otherwise nobody worked on it: it is being taken, or promoted
+            shape.next_round(job, again=public)
+        if joins == "parent":
+            shape.queued(job)
 
     @functools.wraps(original)
     def take(self: Any, job: Any, *args: Any, **kwargs: Any) -> Any:
@@ -153,8 +161,7 @@ def _make(runtime: Runtime, producer: Producer, joins: str, original: Callable[.
             return original(self, job, *args, **kwargs)
         text = getattr(job, carrier.ATTRIBUTE, None)
         if text:
-            if job.worker_name:  # nobody worked on it: it is being taken, or promoted
-                next_round(job)
+            comes_again(job)
             return again(self, job, *args, **kwargs)
         # RQ moves jobs that were enqueued before this package was: their story begins at the worker.
         taking = None if text is not None and not public else producer.begin(self.name, job, joins)
@@ -171,6 +178,18 @@ def _make(runtime: Runtime, producer: Producer, joins: str, original: Callable[.
         return taken
 
     return take
+
+
+def _make_schedule(runtime: Runtime, original: Callable[..., Any]) -> Callable[..., Any]:
+    note = guarded(shape.scheduled)
+
+    @functools.wraps(original)
+    def schedule_job(self: Any, job: Any, datetime: Any, *args: Any, **kwargs: Any) -> Any:
+        if runtime.armed:
+            note(job, datetime)
+        return original(self, job, datetime, *args, **kwargs)
+
+    return schedule_job
 
 
 def _make_run_sync(runtime: Runtime, original: Callable[..., Any]) -> Callable[..., Any]:

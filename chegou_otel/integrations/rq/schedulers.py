@@ -1,4 +1,4 @@
-"""Ways in that are not a queue's: RQ's cron, rq-scheduler, and django-rq's queue of what waits for the end of the request."""
+"""What enqueues beside RQ's queues: its cron, rq-scheduler, django-rq's waiting for the end of the request, `django.tasks`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from chegou_otel._guard import guarded
 from chegou_otel.correlation import Correlation, new_id, reset
 from chegou_otel.integrations.redis import QUIET
 from chegou_otel.integrations.rq import carrier
-from chegou_otel.integrations.rq.enqueue import CRON
-from chegou_otel.integrations.rq.quiet import make_quiet, wrap_present
+from chegou_otel.integrations.rq.enqueue import CRON, function_of
+from chegou_otel.integrations.rq.quiet import loud, make_quiet, wrap_present
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,15 +22,17 @@ if TYPE_CHECKING:
 
     from chegou_otel._runtime import Runtime
     from chegou_otel.integrations.rq.enqueue import Producer
+    from chegou_otel.integrations.rq.execution import Executions
 
 #: Of rq-scheduler's: how a job comes to it, and its loop.
 _SCHEDULING: Final = ("enqueue_at", "enqueue_in", "schedule", "cron", "enqueue_job", "run")
 
 
-def install(runtime: Runtime, producer: Producer) -> None:
+def install(runtime: Runtime, producer: Producer, executions: Executions) -> None:
     runtime.when_imported("rq.cron", functools.partial(_patch_cron, runtime))
     runtime.when_imported("rq_scheduler.scheduler", functools.partial(_patch_rq_scheduler, runtime, producer))
     runtime.when_imported("django_rq.thread_queue", functools.partial(_patch_thread_queue, runtime))
+    runtime.when_imported("django_tasks_rq.backend", functools.partial(_patch_tasks, runtime, executions))
 
 
 def _patch_cron(runtime: Runtime, module: ModuleType) -> None:
@@ -114,3 +116,20 @@ class _Later:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._queue, name)
+
+
+def _patch_tasks(runtime: Runtime, executions: Executions, module: ModuleType) -> None:
+    """The job class of django-tasks-rq runs the task by itself: what is wrapped in RQ's class is not called."""
+
+    def make(original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def _execute(job: Any) -> Any:
+            if not runtime.armed:
+                return original(job)
+            if executions.current is not None:
+                executions.current.named(function_of(job) or job.func_name)
+            return loud(original, job)
+
+        return _execute
+
+    runtime.wrap(module.Job, "_execute", make)

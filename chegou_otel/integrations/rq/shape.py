@@ -7,7 +7,9 @@ round share one trace, whose ID follows from the producer's span and the round, 
 
 from __future__ import annotations
 
+from datetime import UTC
 from hashlib import blake2b
+from time import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opentelemetry.context import get_current
@@ -20,6 +22,8 @@ from chegou_otel.integrations.rq.carrier import Carrier, Round
 from chegou_otel.signals.spans import Span
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from opentelemetry.trace import SpanContext
 
 
@@ -40,13 +44,16 @@ class Place(NamedTuple):
             span._lazy_context = None
 
 
-def place(job: Any, wanted: str) -> Place:
-    """The place of the execution of ``job`` that begins now. ``wanted``: the setting ``rq_trace_shape``."""
+def place(job: Any, wanted: str, since: datetime | None = None) -> Place:
+    """The place of the execution of ``job`` that began at ``since``, or begins now. ``wanted``: the setting ``rq_trace_shape``."""
     found = carrier.of(job)
     number = _repeat(job, found)
     current = _round(job, number)
     anew = number > 0 or current is not None or _requeued(job)
     facts = _attempts(job, found, current, number, anew=anew)
+    due = carrier.due_of(job)
+    if due is not None:
+        facts["rq.job.schedule_lateness"] = max(0.0, (since.replace(tzinfo=since.tzinfo or UTC).timestamp() if since else time()) - due)
     if found is None:
         return Place(Correlation(new_id()), None, [], None, facts)
     links = [Link(context) for context in (found.span_context, current.span_context if current else None) if context]
@@ -84,6 +91,17 @@ def next_round(job: Any, *, again: bool = False) -> None:
             trace_id, span_id, flags,
         ).encode(),
     )  # fmt: skip
+
+
+def scheduled(job: Any, due: Any) -> None:
+    """``job`` is to wait until ``due``."""
+    setattr(job, carrier.DUE_ATTRIBUTE, f"{due.timestamp():.3f}")
+
+
+def queued(job: Any) -> None:
+    """``job`` is to run now: it comes from the schedule, whose time it keeps, or that is past."""
+    if getattr(job, carrier.DUE_ATTRIBUTE, None) and str(getattr(job._status, "value", job._status)) != "scheduled":
+        setattr(job, carrier.DUE_ATTRIBUTE, "0")
 
 
 def carried(span: Any, known: Correlation, job: Any, shape: str, cron: str = "") -> Carrier:
