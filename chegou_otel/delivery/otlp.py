@@ -142,27 +142,34 @@ SCOPE: Final = b"\x1a"
 
 
 class Scope:
-    """An instrumentation scope, numbered and encoded once per process."""
+    """An instrumentation scope, numbered and encoded once per process.
 
-    __slots__ = ("block", "name", "number", "schema_url", "version")
+    ``resource`` is the encoded Resource that it speaks for when that is not the process itself: what a deployment has one of,
+    whichever process looks at it.
+    """
 
-    _all: Final[dict[tuple[str, str, str], Scope]] = {}
+    __slots__ = ("block", "name", "number", "resource", "schema_url", "version")
 
-    def __init__(self, number: int, name: str, version: str, schema_url: str, block: bytes) -> None:
+    _all: Final[dict[tuple[str, str, str, bytes], Scope]] = {}
+
+    def __init__(self, number: int, name: str, version: str, schema_url: str, block: bytes, resource: bytes = b"") -> None:
         self.number = number
         self.name = name
         self.version = version
         self.schema_url = schema_url
         self.block = block
+        self.resource = resource
 
     @classmethod
-    def of(cls, name: str, version: str = "", schema_url: str = "", items: Mapping[str, object] | None = None) -> Scope:
+    def of(
+        cls, name: str, version: str = "", schema_url: str = "", items: Mapping[str, object] | None = None, resource: bytes = b""
+    ) -> Scope:
         """The scope of that name and version; made on first use. Past 65,000 scopes all further ones share the last."""
-        known = cls._all.get((name, version, schema_url))
+        known = cls._all.get((name, version, schema_url, resource))
         if known is None:
             block = text(b"\x0a", name) + (text(b"\x12", version) if version else b"") + attributes(SCOPE, items or {})
-            known = cls(min(len(cls._all), 65_000), name, version, schema_url, block)
-            cls._all[name, version, schema_url] = known
+            known = cls(min(len(cls._all), 65_000), name, version, schema_url, block, resource)
+            cls._all[name, version, schema_url, resource] = known
         return known
 
 

@@ -7,6 +7,8 @@ from typing import Final
 _MORE: Final = 0x7F
 _VARINT, _BYTES = 0, 2
 _FIXED: Final = {1: 8, 5: 4}
+#: In a segment, in front of a scope that speaks for another resource than its process: field 15 of its container, which never leaves.
+RESOURCE_OF_SCOPE: Final = b"\x7a"
 
 
 def varint(value: int) -> bytes:
@@ -20,6 +22,12 @@ def varint(value: int) -> bytes:
 
 def field(tag: bytes, body: bytes) -> bytes:
     return tag + varint(len(body)) + body
+
+
+def split(data: bytes) -> tuple[bytes, bytes]:
+    """The body of a first field with a short tag, and what follows it."""
+    size, start = _varint(data, 1)
+    return data[start : start + size], data[start + size :]
 
 
 def fields(data: bytes) -> list[tuple[int, int | bytes]]:

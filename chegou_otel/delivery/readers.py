@@ -15,7 +15,7 @@ from chegou_otel.delivery.frames import (
     Kind,
     Reason,
 )
-from chegou_otel.delivery.protobuf import field
+from chegou_otel.delivery.protobuf import RESOURCE_OF_SCOPE, field, split
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -134,7 +134,12 @@ class Reader:
                 group = batch.groups.setdefault(mark.resource, {})
             items = lists.get(number)
             if items is None:
-                items = lists[number] = group.setdefault(mark.scopes.get(number, b""), [])
+                head = mark.scopes.get(number, b"")
+                if head[:1] == RESOURCE_OF_SCOPE:
+                    resource, head = split(head)
+                    items = lists[number] = batch.groups.setdefault(resource, {}).setdefault(head, [])
+                else:
+                    items = lists[number] = group.setdefault(head, [])
             items.append(payload)
             mark.count += 1
             batch.count += 1

@@ -21,7 +21,7 @@ from chegou_otel.delivery.courier import Courier
 from chegou_otel.delivery.frames import FRAME_HEADER, NO_SCOPE, W_MORE, Kind, Priority, Reason
 from chegou_otel.delivery.origin import ours
 from chegou_otel.delivery.pool import Pool, Storage
-from chegou_otel.delivery.protobuf import field
+from chegou_otel.delivery.protobuf import RESOURCE_OF_SCOPE, field
 from chegou_otel.delivery.sockets import prepare
 
 if TYPE_CHECKING:
@@ -341,6 +341,7 @@ _NOTHING: Final = _Nothing()
 
 
 def _head(scope: Scope) -> bytes:
-    """What a scope container starts with: the scope, and its schema's address."""
+    """What a scope container starts with: the scope, and its schema's address. In front of it: whose scope it is, if not ours."""
     schema = scope.schema_url.encode()
-    return field(b"\x0a", scope.block) + (field(b"\x1a", schema) if schema else b"")
+    of = field(RESOURCE_OF_SCOPE, scope.resource) if scope.resource else b""
+    return of + field(b"\x0a", scope.block) + (field(b"\x1a", schema) if schema else b"")

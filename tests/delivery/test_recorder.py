@@ -15,7 +15,7 @@ import pytest
 
 from chegou_otel import _guard
 from chegou_otel.delivery.frames import Kind, Priority
-from chegou_otel.delivery.otlp import Scope
+from chegou_otel.delivery.otlp import Scope, resource_block
 from tests.delivery.items import log, metric, span, template
 from tests.delivery.receiver import Answer, unused_port, wait_for
 
@@ -288,8 +288,6 @@ def test_the_next_process_adopts(make, receiver, scope):
 
 
 def test_the_resource_can_change(make, receiver, scope):
-    from chegou_otel.delivery.otlp import resource_block
-
     recorder = make(receiver.url)
     recorder.append(Kind.SPAN, scope, span("old"))
     recorder.resource = resource_block({"service.name": "renamed"})
@@ -299,6 +297,20 @@ def test_the_resource_can_change(make, receiver, scope):
         "old": "shop",
         "new": "renamed",
     }
+
+
+def test_a_scope_may_speak_for_another_resource(make, receiver, scope):
+    other = Scope.of("tests.other", "1", resource=resource_block({"service.instance.id": "fixed"}))
+    recorder = make(receiver.url)
+    recorder.append(Kind.METRIC, scope, metric("ours"))
+    recorder.append(Kind.METRIC, other, metric("its"))
+    recorder.append(Kind.METRIC, scope, metric("ours"))
+    assert recorder.flush(5)
+
+    instances = {found.name: [item.value.string_value for item in resource.attributes if item.key == "service.instance.id"]
+                 for found, _, resource in receiver.metrics}  # fmt: skip
+    assert instances == {"ours": [], "its": ["fixed"]}
+    assert {found.name: name for found, name, _ in receiver.metrics} == {"ours": scope.name, "its": "tests.other"}
 
 
 def test_sink(make, scope):
