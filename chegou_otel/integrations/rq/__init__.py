@@ -12,8 +12,10 @@ import functools
 from typing import TYPE_CHECKING
 
 from chegou_otel import _guard
-from chegou_otel.integrations.rq import carrier, enqueue, execution, late, logs, quiet, schedulers, workhorse
+from chegou_otel.integrations.rq import carrier, enqueue, execution, late, logs, quiet, schedulers, sync, workhorse
+from chegou_otel.integrations.rq.abandoned import Abandoned
 from chegou_otel.integrations.rq.listener import Listener
+from chegou_otel.integrations.rq.never_ran import NeverRan
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -30,6 +32,12 @@ def install(runtime: Runtime) -> None:
     runtime.when_imported("rq.job", functools.partial(carrier.patch, runtime))
     runtime.when_imported("rq.job", functools.partial(executions.patch_job))
     runtime.when_imported("rq.worker.base", executions.patch_worker)
+    never = NeverRan(runtime, executions.measures)
+    runtime.when_imported("rq.job", never.patch_job)
+    runtime.when_imported("rq.worker.base", never.patch_worker)
+    runtime.when_imported("rq.registry", Abandoned(runtime, executions).patch)
+    runtime.when_imported("rq.queue", functools.partial(executions.claims.patch, runtime))
+    runtime.when_imported("rq.queue", functools.partial(sync.patch, runtime, executions))
     runtime.when_imported("rq.worker.worker_classes", functools.partial(workhorse.patch, runtime, executions, listener))
     # After whatever else wraps a queue's methods: what was sent was sent before it runs.
     producer = enqueue.Producer(runtime)

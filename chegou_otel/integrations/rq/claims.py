@@ -9,6 +9,7 @@ not hold up more than a moment.
 from __future__ import annotations
 
 import _thread
+import functools
 import os
 import re
 import sys
@@ -22,6 +23,9 @@ from chegou_otel._guard import guarded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import ModuleType
+
+    from chegou_otel._runtime import Runtime
 
 KEY: Final = "chegou_otel:told:{}"
 #: Registries are cleaned within minutes of a worker's death; a host that was cut off may come back the next day.
@@ -46,6 +50,19 @@ class Claims:
 
     def __init__(self) -> None:
         self._connection: Any = None
+
+    def patch(self, runtime: Runtime, module: ModuleType) -> None:
+        """A process that only enqueues may be the one that tells."""
+
+        def make(original: Callable[..., None]) -> Callable[..., None]:
+            @functools.wraps(original)
+            def __init__(queue: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+                original(queue, *args, **kwargs)
+                self._connection = getattr(queue, "connection", None) or self._connection
+
+            return __init__
+
+        runtime.wrap(module.Queue, "__init__", make)
 
     def know(self, connection: Any) -> None:
         if connection is not None:

@@ -69,8 +69,9 @@ class Execution:
         self.correlation = known
         self.start = time_ns()
         self.error: BaseException | None = None
-        #: Seconds since the enqueue, until they were measured.
+        #: Seconds since the enqueue, and since the time it was scheduled for, until they were measured.
         self.wait: float | None = None
+        self.late: float | None = None
         self.id = ""
         #: What this process had used by now.
         self.used = resources.begin()
@@ -81,6 +82,12 @@ class Execution:
     def failed_by(self, error: BaseException) -> None:
         """RQ handles an exception of the job's; the first one is the job's own."""
         self.error = self.error or error
+
+    def since(self, moment: datetime) -> None:
+        """It began before this process knew of it."""
+        self.start = int(aware(moment).timestamp() * 1e9)
+        self.span._start_time = self.start
+        self.executions.told_static(self)
 
     @guarded
     def named(self, function: str) -> None:
@@ -94,8 +101,8 @@ class Execution:
 
     def measure_start(self) -> None:
         """Once, as soon as it is known which function waited."""
-        wait, self.wait = self.wait, None
-        self.executions.measures.started(self.queue, self.function, wait)
+        wait, late, self.wait, self.late = self.wait, self.late, None, None
+        self.executions.measures.started(self.queue, self.function, wait, late)
 
     @guarded
     def end(self, outcome: str, more: Mapping[str, Any] | None = None, end: int | None = None) -> None:
@@ -106,7 +113,7 @@ class Execution:
 
 
 class Executions:
-    """Consumer spans and what counts them. ``hand_over`` is set in a work-horse (see ``workhorse``)."""
+    """Consumer spans and what counts them."""
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
@@ -123,7 +130,7 @@ class Executions:
     @guarded
     def begin(self, worker: Any, job: Any, queue: Any, since: datetime | None = None, execution: Any = None) -> Execution:
         """Start the consumer span and make it current, with RQ's own Redis commands silenced. ``since``: when the run began."""
-        place = shape.place(job, self.runtime.settings.rq_trace_shape)
+        place = shape.place(job, self.runtime.settings.rq_trace_shape, since)
         known = place.correlation
         base = {key: value for key, value in get_current().items() if key not in (_SPAN_KEY, _correlation.KEY)}
         if place.parent is not None:
@@ -139,7 +146,8 @@ class Executions:
         token = attach(Context({**context, _SPAN_KEY: getattr(span, "inner", span)}))
         made = Execution(self, span, token, static, job, queue.name, known)
         made.id = own
-        made.wait = span.extra.get("rq.job.queue_wait") if type(span) is Span else None
+        if type(span) is Span:
+            made.wait, made.late = span.extra.get("rq.job.queue_wait"), span.extra.get("rq.job.schedule_lateness")
         self.current = made
         self.claims.know(job.connection)
         self.told_static(made)
@@ -257,12 +265,17 @@ class Executions:
 
 def outcome_of(job: Any, error: BaseException | None, *, done: bool) -> str:
     """The truth about a finished ``perform_job``: finished, retried, timed_out or failed."""
-    status = str(getattr(job._status, "value", job._status) or "")
+    status = status_of(job)
     if status in _AGAIN and not (done and error is None and type(job._result).__name__ != "Retry"):
         return "retried"
     if done and error is None:  # with a repeat, it waits for its next run by now
         return "failed" if status == "failed" else "finished"
     return "timed_out" if error is not None and type(error).__name__ == "JobTimeoutException" else "failed"
+
+
+def status_of(job: Any) -> str:
+    """The status that a job in hand had last; Redis is not asked."""
+    return str(getattr(job._status, "value", job._status) or "")
 
 
 def span_id_of(execution_id: str) -> bytes:
@@ -273,9 +286,9 @@ def span_id_of(execution_id: str) -> bytes:
 def _facts(worker: Any, job: Any, since: datetime | None) -> dict[str, Any]:
     facts: dict[str, Any] = {"messaging.message.id": Safe(job.id), "rq.worker.name": Safe(worker.name)}
     if job.enqueued_at is not None:
-        facts["rq.job.queue_wait"] = max(0.0, ((_aware(since) if since else datetime.now(UTC)) - _aware(job.enqueued_at)).total_seconds())
+        facts["rq.job.queue_wait"] = max(0.0, ((aware(since) if since else datetime.now(UTC)) - aware(job.enqueued_at)).total_seconds())
     return facts
 
 
-def _aware(moment: datetime) -> datetime:
+def aware(moment: datetime) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from chegou_otel import _guard
 from chegou_otel._guard import guarded
-from chegou_otel.integrations.rq import carrier
+from chegou_otel.integrations.rq import carrier, resources
+from chegou_otel.integrations.rq.abandoned import Named
+from chegou_otel.integrations.rq.execution import outcome_of
+from chegou_otel.integrations.rq.teller import Teller
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from chegou_otel.integrations.rq.execution import Execution, Executions
 
 HAND_OVER_SECONDS = 0.25
+_ENDS = ("main_work_horse", "fork_work_horse")
 _ADVICE = (
     "chegou_otel.setup() runs inside each RQ work-horse, because `rq worker` does not import your settings; every job pays for it. "
     "Better: `chegou-otel run -- rq worker`, `rq worker -c <settings module>`, or `manage.py rqworker`"
@@ -53,19 +57,13 @@ def job_under_way() -> Any:
 def begin(executions: Executions, job: Any) -> Execution | None:
     """Begin the execution that is under way. Its carrier is asked of Redis: the job was loaded before we could read it."""
     carrier.fetch(job)
-    execution = executions.begin(_worker(job), job, _Named(job.origin), job.started_at)
+    executions.teller = Teller(executions.runtime, parent=os.getppid())
+    execution = executions.begin(_worker(job), job, Named(job.origin), job.started_at)
     if execution is not None and job.started_at is not None:
-        started = int(job.started_at.timestamp() * 1e9)
-        execution.span._start_time = execution.start = started
+        execution.used = execution.used._replace(cpu=0.0)  # since the fork: importing the job is part of its run
+        execution.since(job.started_at)
         execution.named(job.func_name)
     return execution
-
-
-class _Named:
-    """Stands in for a queue or worker of which only the name is known."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
 
 
 def _worker(job: Any) -> Any:
@@ -75,7 +73,7 @@ def _worker(job: Any) -> Any:
         if frame.f_code.co_name == "main_work_horse" and "self" in frame.f_locals:
             return frame.f_locals["self"]
         frame = frame.f_back
-    return _Named(job.worker_name or "")
+    return Named(job.worker_name or "")
 
 
 def _advise(job: Any) -> None:
@@ -89,23 +87,28 @@ def _advise(job: Any) -> None:
     say()
 
 
+def _is_rq(frame: Any) -> bool:
+    """Whether it is RQ that ends the work-horse."""
+    return frame.f_code.co_name in _ENDS and str(frame.f_globals.get("__name__", "")).startswith("rq.")
+
+
 def _make_exit(runtime: Runtime, execution: Execution, job: Any, original: Callable[[int], Any]) -> Callable[[int], Any]:
     pid = os.getpid()
 
     @guarded
-    def finish(status: int) -> None:
-        from chegou_otel.integrations.rq.execution import outcome_of
-
+    def finish(status: int, *, ordered: bool) -> None:
         if os.getpid() != pid:
             return  # a child of the work-horse
-        if execution.executions.current is execution:
+        if execution.executions.current is execution and ordered:
             execution.end(outcome_of(job, execution.error, done=status == 0))
+        elif execution.executions.current is execution:  # somebody left in the midst of the job
+            execution.end("vanished", {**resources.spent(execution.used), "rq.job.exit_code": status})
         runtime.recorder.flush(HAND_OVER_SECONDS)
 
     @functools.wraps(original)
     def _exit(status: int = 0) -> Any:
         if runtime.armed:
-            finish(status)
+            finish(status, ordered=_is_rq(sys._getframe(1)))
         return original(status)
 
     return _exit

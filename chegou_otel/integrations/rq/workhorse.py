@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from chegou_otel._guard import guarded
 from chegou_otel.integrations.rq import claims, resources, spawn
+from chegou_otel.integrations.rq.execution import status_of
 from chegou_otel.integrations.rq.quiet import make_loud
 from chegou_otel.integrations.rq.teller import Teller
 
@@ -138,7 +139,7 @@ class Horses:
             return
         status, usage = self.exit
         began = known.get("used") if known else None
-        stopped = stopped or str(getattr(job._status, "value", job._status)) == "stopped"
+        stopped = stopped or status_of(job) == "stopped"
         outcome, more = _ending(status, usage, began, stopped=stopped)
         if known:
             self.listener.tell(known, outcome, more, where=job.connection)
