@@ -28,10 +28,11 @@ if TYPE_CHECKING:
 
     from chegou_otel._runtime import Runtime
 
+#: On a job while a queue takes it.
+_TAKING: Final = "_chegou_otel_taking"
 #: In a context of a cron job's tick: that job's name.
 CRON: Final = create_key("chegou-otel-rq-cron")
 _MANY: Final = create_key("chegou-otel-rq-enqueue-many")
-_TAKING: Final = "_chegou_otel_taking"
 _PRODUCER: Final = 3
 _MAX_CACHED: Final = 2_000
 #: How a job enters a queue for the first time, and what its run will be to the span that enqueued it.
@@ -57,14 +58,16 @@ class Taking:
         if token is None:
             return  # a synchronous queue took it, ran it, and returns
         reset(token)
-        span, job_id = self.span, self.job._id
+        span, held = self.span, vars(self.job)
+        held.pop(_TAKING, None)
+        job_id = held.get("_id")
         # Reading ``job.id`` makes one, and RQ tells by its absence that the user chose none; by now RQ has read it.
         if job_id:
-            span.set_attribute("messaging.message.id", job_id)
+            span.set_attribute("messaging.message.id", Safe(job_id))
         if error is None:
             self.counted.add(1)
         else:
-            vars(self.job).pop(carrier.ATTRIBUTE, None)  # not taken: the next attempt to enqueue it is the first
+            held.pop(carrier.ATTRIBUTE, None)  # not taken: the next attempt to enqueue it is the first
             self._refuse(error)
         span.end()
 
@@ -157,9 +160,10 @@ def _make(runtime: Runtime, producer: Producer, joins: str, original: Callable[.
 
     @functools.wraps(original)
     def take(self: Any, job: Any, *args: Any, **kwargs: Any) -> Any:
-        if not runtime.armed:
+        held = vars(job)
+        if _TAKING in held or not runtime.armed:  # one way in leads through another
             return original(self, job, *args, **kwargs)
-        text = getattr(job, carrier.ATTRIBUTE, None)
+        text = held.get(carrier.ATTRIBUTE)
         if text:
             comes_again(job)
             return again(self, job, *args, **kwargs)
@@ -167,8 +171,7 @@ def _make(runtime: Runtime, producer: Producer, joins: str, original: Callable[.
         taking = None if text is not None and not public else producer.begin(self.name, job, joins)
         if taking is None:
             return again(self, job, *args, **kwargs)
-        if not self._is_async:
-            setattr(job, _TAKING, taking)
+        held[_TAKING] = taking
         try:
             taken = original(self, job, *args, **kwargs)
         except BaseException as error:
