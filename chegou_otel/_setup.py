@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from chegou_otel import _environment, _guard, _providers, _settings, integrations
 from chegou_otel._runtime import Runtime
@@ -26,17 +26,21 @@ from chegou_otel.redaction import Redactor
 from chegou_otel.signals.encoding import Encoder
 from chegou_otel.signals.logs import LogBridge
 from chegou_otel.signals.metrics import Registry
-from chegou_otel.signals.resource import create_resource, idle_reason, role_of
+from chegou_otel.signals.resource import create_resource, idle_reason, of_child, role_of
 from chegou_otel.signals.tracing import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from types import ModuleType
     from typing import Unpack
 
     from opentelemetry.sdk.resources import Resource
 
     from chegou_otel._settings import Options, Settings
 
+#: What a child of `multiprocessing` may take at its end, and its place behind whatever else runs there.
+_CHILD_SECONDS: Final = 0.25
+_LAST: Final = -100
 logger = logging.getLogger("chegou_otel")
 _lock = threading.RLock()
 _current: Telemetry | None = None
@@ -111,6 +115,7 @@ def start(arguments: Mapping[str, Any], sink: Callable[..., Any] | None = None) 
     recorder = _recorder(settings, resource, sink, arguments.get("endpoint"), deliver=idle is None)
     runtime = _runtime(settings, resource, role, recorder=recorder, recording=idle is None)
     _bridge_logs(runtime)
+    runtime.when_imported("multiprocessing.util", _hook_children)
     installed = integrations.install_all(runtime)
     _current = Telemetry(runtime, installed, idle, arguments)
     for warning in [*warnings, *_environment.warnings(os.environ)]:
@@ -164,6 +169,7 @@ def _recorder(settings: Settings, resource: Resource, sink: Callable[..., Any] |
         sink=sink,
     )
     recorder.collect_interval = _environment.export_interval(os.environ)
+    recorder.child_resource = lambda: resource_block(of_child(resource))
     return recorder
 
 
@@ -292,3 +298,17 @@ def _hook_process() -> None:
     """Once per process, with the first ``setup()``."""
     atexit.register(_at_exit)
     os.register_at_fork(after_in_child=_after_fork)
+
+
+def _at_child_exit() -> None:
+    """What cannot be sent at once stays in the segment for the next process; whoever waits for this child does not wait for a collector."""
+    with _lock:
+        if _current is not None:
+            safe = _current.runtime.recorder.storage.kind == "disk"
+            _guard.guarded(_current.shutdown)(min(_CHILD_SECONDS, _current.runtime.settings.exit_timeout) if safe else None)
+
+
+@functools.cache
+def _hook_children(module: ModuleType) -> None:
+    """`multiprocessing` clears what `atexit` holds in its children, such as the workers of RQ's pool: it calls this at their end."""
+    module.register_after_fork(_at_child_exit, lambda at_exit: module.Finalize(None, at_exit, exitpriority=_LAST))

@@ -99,12 +99,12 @@ class Recorder:
         )
         prepare(self.endpoints.values())
         self.courier: Courier | None = None
-        #: Counters of what happened while there was no segment.
-        self.loose = ledger.loose()
+        self.loose = ledger.loose()  # counters of what happened while there was no segment
         self._resource = resource
+        #: What a forked child that ships by itself says it is; a work-horse speaks for its parent.
+        self.child_resource: Callable[[], bytes] | None = None
         self._sink = sink
-        self._closed = False
-        self._become = False
+        self._forked = self._closed = self._become = False
         self._start()
         _recorders[:] = [known for known in _recorders if known() is not None] + [weakref.ref(self)]
         if not _hooked:
@@ -188,6 +188,8 @@ class Recorder:
         if scope is not None and segment is not None and scope.number in segment.scopes:
             head = b""
         if segment is None or segment.position + room + len(head) + FRAME_HEADER + 4 > segment.capacity:
+            if self._forked and not self._become and self.child_resource is not None:
+                self._forked, self._resource = False, self.child_resource()
             if room + len(head) + len(self._resource) + 256 > pool.room:
                 return Reason.SIZE
             fresh = pool.next(self._resource) if self.endpoints or self._become else pool.ring(self._resource)
@@ -243,6 +245,7 @@ class Recorder:
             self.courier = None
         # A child of a process that leaves shipping to others does so, too, unless others could not find what it writes.
         self._become = self._become and self.pool.storage.kind == "disk"
+        self._forked = True
         self.pool.renew()
         self.loose = ledger.loose()
         self._start()

@@ -161,6 +161,14 @@ def create_resource(settings: Settings, role: str, version: str) -> Resource:
     return Resource({key: value for key, value in known.items() if value is not None})
 
 
+def of_child(resource: Resource) -> dict[str, Any]:
+    """In a forked process that ships by itself: its series are its own, whoever it comes from. An ID that was given stays."""
+    own: dict[str, Any] = {"process.pid": os.getpid()}
+    if "service.instance.id" not in OTELResourceDetector().detect().attributes:
+        own["service.instance.id"] = str(uuid4())
+    return {**resource.attributes, **own}
+
+
 def _missing(told: Mapping[str, str | None], guessed: Mapping[str, object], environment: Resource) -> dict[str, object]:
     """What an argument left open: the environment's value, else the guess."""
     return {key: environment.attributes.get(key, guessed[key]) for key, value in told.items() if value is None}
