@@ -295,3 +295,45 @@ def test_a_delayed_repeat_or_retry_has_a_time(telemetry, queue, tmp_path, option
     run_all(queue)
 
     assert [late is not None for late in lateness(telemetry)] == [False, True]
+
+
+# -- whoever tells it
+
+
+def test_a_scheduled_job_that_was_killed_is_linked_by_whoever_tells_it(hub, telemetry):
+    with chegou_otel.use_correlation_id("order-0005"):
+        hub.queue().enqueue_in(timedelta(seconds=-30), "hub_jobs.kill")
+    with unseen():
+        promote(hub.queue())
+    hub.burst()
+    (told,) = hub.wait_jobs(1)
+
+    producer = sent(telemetry)
+    assert attributes(told)["rq.job.status"] == "killed"
+    assert (told.parent_span_id, told.trace_id.hex() != producer.trace_id) == (b"", True)
+    assert [(link.trace_id.hex(), link.span_id.hex()) for link in told.links] == [ids(producer)]
+    assert attributes(told)["correlation_id"] == "order-0005"
+
+
+WORKERS = {
+    **{name: (("work.py", name, "burst"), {}) for name in ("Worker", "SpawnWorker", "SimpleWorker")},
+    "setup() in each work-horse": (("-m", "rq.cli", "worker", "--url", "{url}", "--burst"), {"HUB_SETTINGS_FROM_JOBS": "1"}),
+}
+
+
+@pytest.mark.parametrize("worker", WORKERS)
+def test_every_worker_gives_a_repeat_and_its_retries_their_trace(hub, telemetry, tmp_path, worker):
+    hub.queue().enqueue("hub_jobs.fails_at", str(tmp_path / "runs"), 2, retry=rq.Retry(max=1), repeat=rq.Repeat(times=1))
+    command, env = WORKERS[worker]
+    hub.work(*[part.format(url=f"redis://127.0.0.1:{hub.redis_port}") for part in command], **env)
+    first, repeat, again = hub.wait_jobs(3)
+
+    producer = sent(telemetry)
+    assert (first.trace_id.hex(), repeat.trace_id != first.trace_id, again.trace_id) == (producer.trace_id, True, repeat.trace_id)
+    for span in (repeat, again):
+        assert [(link.trace_id, link.span_id) for link in span.links] == [
+            (bytes.fromhex(producer.trace_id), bytes.fromhex(producer.span_id)),
+            (first.trace_id, first.span_id),
+        ]
+    numbers = [(attributes(span)["rq.job.attempt"], attributes(span).get("rq.job.repeat")) for span in (first, repeat, again)]
+    assert numbers == [(1, None), (1, 1), (2, 1)]

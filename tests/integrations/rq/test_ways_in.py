@@ -203,7 +203,9 @@ def test_a_synchronous_queue_sends_before_it_runs(telemetry, redis_client):
     sent = telemetry.span("send default")
     assert (sent.attributes["messaging.message.id"], sent.status, sent.correlation_id) == (job.id, "UNSET", "order-0003")
     assert {span.name for span in telemetry.spans} <= {"send default", "process default", "INCRBY"}
-    assert [span.name for span in telemetry.spans].index("send default") == 0
+    assert [span.name for span in telemetry.spans].index("send default") == 0  # it ended before the job ran
+    (told,) = telemetry.jobs
+    assert (told.parent_id, told.correlation_id) == (sent.span_id, "order-0003")
     assert job.return_value() == "order-0003"
 
 
