@@ -28,13 +28,18 @@ class Start(NamedTuple):
         cpu: Seconds, with children that were waited for.
         resident: Bytes of resident memory; 0 where the system does not tell.
         peak: Bytes, as ``getrusage`` tells. Across an ``exec`` that is the peak of the process that spawned this one.
-        high_water: Bytes, the peak of this very address space, where it differs from ``resident``.
+        high_water: Bytes, the peak of this very address space, where ``peak`` is another's or an older one.
     """
 
     cpu: float
     resident: int
     peak: int
     high_water: int
+
+    @property
+    def hidden(self) -> bool:
+        """Whether the peak was so high before that it will not tell what the execution adds."""
+        return self.peak > self.resident + _SLACK
 
 
 def begin() -> Start:
@@ -55,7 +60,7 @@ def spent(start: Start) -> dict[str, Any]:
 
 def _top(start: Start, peak: int) -> int:
     """The highest resident memory during the execution; at least what is resident now."""
-    if peak > start.peak or start.high_water == start.resident:
+    if peak > start.peak or not start.hidden:
         return peak
     # An older peak hides this one: that of the parent that spawned us, or of an earlier job in this process.
     high_water = _high_water()
@@ -70,7 +75,7 @@ def of_dead(usage: Any, start: Sequence[float] | None) -> dict[str, Any]:
         return found
     began = Start(*start)  # type: ignore[arg-type]
     found["rq.job.cpu_time"] = max(0.0, found["rq.job.cpu_time"] - began.cpu)
-    if began.resident and (peak > began.peak or began.high_water == began.resident):
+    if began.resident and (peak > began.peak or not began.hidden):
         found["rq.job.memory_growth"] = max(0, peak - began.resident)
     return found
 

@@ -1,0 +1,302 @@
+"""Who tells the end of an execution when the work-horse cannot: once, with the same span ID, whoever is left."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import time
+
+import psutil
+import pytest
+import redis
+import rq
+
+import chegou_otel
+from chegou_otel.integrations.rq.claims import KEY, Claims
+from chegou_otel.integrations.rq.execution import span_id_of
+from tests.delivery.receiver import unused_port, wait_for
+from tests.integrations.rq.conftest import attributes
+
+#: The parent's courier reads what its work-horse wrote about once a second.
+READ = 2.5
+
+
+@pytest.fixture
+def producer(telemetry):
+    """Telemetry in this process, so that jobs have an originator."""
+    return telemetry
+
+
+class Scene:
+    """A worker with one long job, and what can happen to both."""
+
+    def __init__(self, hub, folder):
+        self.hub = hub
+        self.path = folder / "running"
+        self.worker = self.job = None
+        self.horse = 0
+
+    def begin(self, worker="Worker", job="waits"):
+        with chegou_otel.use_correlation_id("order-0007"):
+            self.job = self.hub.queue().enqueue(f"truth_jobs.{job}", str(self.path), job_timeout=120)
+        self.worker = self.hub.start("truth_work.py", worker)
+        wait_for(lambda: self.path.exists() and self.path.read_text(), 30, f"the job\n{self.hub.said()}")
+        self.horse = int(self.path.read_text())
+        return self
+
+    @property
+    def execution_id(self):
+        (entry,) = self.hub.redis.zrange("rq:wip:default", 0, -1)
+        return entry.decode().rpartition(":")[2]
+
+    def kill_worker(self, after=0.0):
+        time.sleep(after)
+        self.worker.kill()
+        self.worker.wait()
+
+    def kill_horse(self):
+        os.kill(self.horse, signal.SIGKILL)
+        self.gone()
+
+    def gone(self):
+        wait_for(lambda: not psutil.pid_exists(self.horse) or psutil.Process(self.horse).status() == "zombie", 20, "the work-horse's end")
+
+    def finish(self):
+        self.path.with_name(f"{self.path.name}.go").touch()
+        self.gone()
+
+    def next(self, **env):
+        self.hub.work("truth_work.py", "next", **env)
+
+    def clean(self, service="elsewhere"):
+        """What another host sees: another service has another folder."""
+        self.hub.work("truth_work.py", "clean", TRUTH_SERVICE=service)
+
+
+@pytest.fixture
+def scene(hub, tmp_path):
+    return Scene(hub, tmp_path)
+
+
+def told(hub, status):
+    """The one consumer span; nothing more comes."""
+    (span,) = hub.wait_jobs(1)
+    assert attributes(span)["rq.job.status"] == status, attributes(span)
+    assert len(hub.jobs) == 1
+    return span
+
+
+def test_a_long_job_is_told_though_its_parent_had_read_its_beginning_before_both_died(scene, hub, producer):
+    scene.begin().kill_worker(after=READ)
+    scene.kill_horse()
+    scene.next()
+
+    span = told(hub, "vanished")
+    assert (attributes(span)["truth.before"], attributes(span)["correlation_id"]) == ("the end", "order-0007")
+    assert [event.name for event in span.events] == ["last words"]
+    assert (span.trace_id.hex(), span.parent_span_id.hex()) == (
+        producer.span("send default").trace_id,
+        producer.span("send default").span_id,
+    )
+    assert sum(hub.metric("rq.job.executions").values()) == 1
+
+
+def test_whoever_holds_an_open_execution_may_die_too(scene, hub, producer):
+    scene.begin().kill_worker(after=READ)
+    for _ in range(2):  # each of them takes over from the one before
+        log = hub.said().count("adopted")
+        holder = hub.start("truth_work.py", "adopt")
+        wait_for(lambda log=log: hub.said().count("adopted") > log, 30, f"the adoption\n{hub.said()}")
+        holder.kill()
+        holder.wait()
+    scene.kill_horse()
+    scene.next()
+    scene.next()
+
+    assert attributes(told(hub, "vanished"))["truth.before"] == "the end"
+
+
+def test_an_orphan_that_finishes_tells_its_own_end_whoever_held_it(scene, hub, producer):
+    scene.begin().kill_worker(after=READ)
+    holder = hub.start("truth_work.py", "adopt")
+    wait_for(lambda: "adopted" in hub.said(), 30, "the adoption")
+    holder.kill()
+    holder.wait()
+    scene.finish()
+    scene.next()
+
+    told(hub, "finished")
+
+
+def test_an_outcome_in_another_segment_with_another_adopter_is_known(scene, hub, producer, tmp_path):
+    """The beginning lies in the first segment, the end in the second, and each is found by a process that does not see the other."""
+    scene.begin(job="tells_much").kill_worker()
+    scene.finish()
+    spool = tmp_path / "spool" / "hub"
+    first, *others = sorted(path for path in spool.glob("*.seg") if b'["began","' in path.read_bytes())[:1] + sorted(spool.glob("*.seg"))
+    elsewhere = tmp_path / "other" / "hub"
+    elsewhere.mkdir(parents=True, mode=0o700)
+    moved = [path for path in others if path != first]
+    assert moved, "the job was to record more than a segment takes"
+    for path in moved:
+        shutil.move(path, elsewhere / path.name)
+    scene.next()
+    assert hub.jobs == []
+    scene.next(HUB_SPOOL=str(tmp_path / "other"))
+
+    told(hub, "finished")
+
+
+def test_a_simple_worker_that_is_killed_is_told_by_the_next_process(scene, hub, producer):
+    scene.begin("SimpleWorker").kill_worker(after=READ)
+    scene.next()
+
+    span = told(hub, "vanished")
+    assert (attributes(span)["truth.before"], [event.name for event in span.events]) == ("the end", ["last words"])
+
+
+@pytest.mark.parametrize("shutdown", [signal.SIGTERM, signal.SIGINT])
+def test_a_cold_shutdown_is_told_as_the_kill_that_it_is(scene, hub, producer, shutdown):
+    scene.begin()
+    scene.worker.send_signal(shutdown)
+    time.sleep(1.3)  # RQ takes two within a second for one
+    scene.worker.send_signal(shutdown)
+    scene.worker.wait(30)
+
+    assert attributes(told(hub, "killed"))["rq.job.exit_signal"] == 9
+
+
+# -- the registry's cleaner, and claims
+
+
+def test_what_another_host_finds_abandoned_it_tells_and_the_adopter_does_not_again(scene, hub, producer):
+    scene.begin()
+    execution_id = scene.execution_id
+    scene.kill_worker()
+    scene.kill_horse()
+    scene.clean()
+
+    span = told(hub, "abandoned")
+    sent = producer.span("send default")
+    assert (span.span_id, span.trace_id.hex(), span.parent_span_id.hex()) == (span_id_of(execution_id), sent.trace_id, sent.span_id)
+    assert attributes(span)["rq.job.function"] == "truth_jobs.waits"
+    assert (attributes(span)["correlation_id"], attributes(span)["messaging.message.id"]) == ("order-0007", scene.job.id)
+    assert hub.redis.ttl(KEY.format(execution_id)) > 0
+    scene.next()
+    told(hub, "abandoned")
+
+
+def test_what_an_adopter_told_no_cleaner_tells_again(scene, hub, producer):
+    scene.begin().kill_worker()
+    scene.kill_horse()
+    scene.next()
+    told(hub, "vanished")
+    scene.clean()
+
+    told(hub, "vanished")
+
+
+def test_a_cleaner_on_the_same_host_leaves_it_to_the_live_orphan(scene, hub, producer):
+    scene.begin().kill_worker()
+    scene.clean(service="hub")
+    assert hub.jobs == []
+    scene.finish()
+    scene.next()
+
+    told(hub, "finished")
+
+
+def test_a_live_orphan_that_another_host_gave_up_is_not_told_twice(scene, hub, producer):
+    scene.begin().kill_worker()
+    scene.clean()
+    told(hub, "abandoned")
+    scene.finish()
+    scene.next()
+
+    told(hub, "abandoned")
+
+
+def test_the_retry_beside_a_live_orphan_is_an_execution_of_its_own(scene, hub, producer):
+    with chegou_otel.use_correlation_id("order-0008"):
+        scene.job = hub.queue().enqueue("truth_jobs.waits", str(scene.path), job_timeout=120, retry=rq.Retry(max=1))
+    scene.worker = hub.start("truth_work.py", "Worker")
+    wait_for(lambda: scene.path.exists() and scene.path.read_text(), 30, "the job")
+    scene.horse = int(scene.path.read_text())
+    scene.kill_worker()
+    scene.clean(service="hub")
+    beside = hub.start("truth_work.py", "Worker", "burst")
+    wait_for(lambda: scene.path.read_text() not in ("", str(scene.horse)), 30, f"the retry\n{hub.said()}")
+    scene.finish()
+    assert beside.wait(30) == 0
+    scene.next()
+
+    first, second = hub.wait_jobs(2)
+    assert [attributes(span)["rq.job.status"] for span in (first, second)] == ["finished", "finished"]
+    assert [attributes(span)["rq.job.attempt"] for span in (first, second)] == [1, 2]
+    assert first.span_id != second.span_id
+    assert len(hub.jobs) == 2
+
+
+def test_a_claim_is_given_once_and_only_an_answer_refuses_it(redis_client):
+    first, second = Claims(), Claims()
+    assert first.take("execution-1", "killed", redis_client)
+    assert not second.take("execution-1", "vanished", redis_client)
+    assert second.take("execution-2", "vanished", redis_client)
+    assert Claims().take("execution-1", "vanished"), "no Redis is known"
+    assert Claims().take("execution-1", "vanished", redis.Redis(port=unused_port())), "nobody listens"
+
+
+def test_a_redis_that_hangs_holds_nobody_up_and_loses_nothing():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        started = time.monotonic()
+        assert Claims().take("execution-1", "killed", redis.Redis(port=server.getsockname()[1]))
+        assert time.monotonic() - started < 3
+
+
+# -- setup() that first runs in the work-horse
+
+
+def late(hub):
+    hub.work("-m", "rq.cli", "worker", "--url", f"redis://127.0.0.1:{hub.redis_port}", "--burst", HUB_SETTINGS_FROM_JOBS="1")
+
+
+@pytest.mark.parametrize(
+    ("job", "status", "fact"),
+    [
+        ("kill", "killed", ("rq.job.exit_signal", 9)),
+        ("leave", "vanished", ("rq.job.exit_code", 0)),
+        ("leave_by_3", "vanished", ("rq.job.exit_code", 3)),
+    ],
+)
+def test_a_late_work_horse_that_dies_is_told_by_the_next_one_with_what_rq_knows(hub, producer, job, status, fact):
+    hub.queue().enqueue(f"hub_jobs.{job}")
+    hub.queue().enqueue("hub_jobs.ok", "after it")
+    late(hub)
+    if len(hub.jobs) < 2:
+        hub.work("truth_work.py", "next")
+    first, second = hub.wait_jobs(2)
+
+    assert (attributes(first)["rq.job.status"], attributes(first).get(fact[0])) == (status, fact[1])
+    assert attributes(second)["rq.job.status"] == "finished"
+    assert len(hub.jobs) == 2
+    if job == "kill":
+        assert (attributes(first)["hub.before"], [event.name for event in first.events]) == ("the kill", ["last words"])
+        assert "about to die" in [body for _, body, _ in hub.logs]
+
+
+# -- a queue that does not wait for workers
+
+
+def test_a_synchronous_queue_s_run_is_one_consumer_under_its_producer(redis_client, producer):
+    queue = rq.Queue(connection=redis_client, is_async=False)
+    with chegou_otel.use_correlation_id("order-0009"):
+        queue.enqueue("truth_jobs.ok")
+        queue.enqueue("truth_jobs.fails")
+
+    assert producer.span_names() == ["send default", "process default", "send default", "process default"]
+    sent, ran, _, failed = producer.spans
+    assert (ran.trace_id, ran.parent_id, ran.correlation_id) == (sent.trace_id, sent.span_id, "order-0009")
+    assert [span.attributes["rq.job.status"] for span in (ran, failed)] == ["finished", "failed"]
+    assert failed.attributes["error.type"] == "ValueError"
