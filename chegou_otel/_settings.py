@@ -89,6 +89,9 @@ class Settings:
         "Categories of jobs, as the label `rq.job.category`: `shop.reports.*=Report Generation`, a pattern of function names and a category. "
         "The first that fits counts; what none fits is `other`. Default: no such label.",
     )
+    rq_reporter: bool = _setting(
+        True, "CHEGOU_OTEL_RQ_REPORTER", "Be a candidate for reporting queue depths, workers and cron; one process per deployment does."
+    )
     redact: bool = _setting(True, "CHEGOU_OTEL_REDACT", "Redact secrets and personal data before anything leaves the process.")
     redact_keys: tuple[str, ...] = _setting((), "CHEGOU_OTEL_REDACT_KEYS", "Further keys whose values are secret.")
     redact_patterns: tuple[str, ...] = _setting((), "CHEGOU_OTEL_REDACT_PATTERNS", "Further regular expressions whose matches are secret.")
@@ -128,6 +131,7 @@ class Options(TypedDict, total=False):
     sql_comment: bool
     rq_trace_shape: Literal["auto", "links", "parents"]
     rq_job_categories: Iterable[str]
+    rq_reporter: bool
     redact: bool
     redact_keys: Iterable[str]
     redact_patterns: Iterable[str]

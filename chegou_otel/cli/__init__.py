@@ -16,6 +16,7 @@ COMMANDS = {
     "run": "chegou_otel.cli.run",
     "dev": "chegou_otel.cli.dev",
     "find": "chegou_otel.cli.find",
+    "rq-reporter": "chegou_otel.cli.rq_reporter",
 }
 
 # The extra that brings a library which a command may miss.
@@ -84,7 +85,7 @@ def _load(name: str) -> Command:
 
 def _overview() -> str:
     lines = ["usage: chegou-otel <command> [options]", "", "One call, one story: observability for Django and RQ.", ""]
-    lines += [f"  {name:<8} {_help(name)}" for name in COMMANDS]
+    lines += [f"  {name:<12} {_help(name)}" for name in COMMANDS]
     lines += ["", "`chegou-otel <command> --help` tells more; `chegou-otel --version` tells the version."]
     return "\n".join(lines)
 

@@ -12,7 +12,7 @@ import functools
 from typing import TYPE_CHECKING
 
 from chegou_otel import _guard
-from chegou_otel.integrations.rq import carrier, enqueue, execution, late, logs, quiet, schedulers, sync, workhorse
+from chegou_otel.integrations.rq import carrier, enqueue, execution, late, logs, quiet, reporter, schedulers, sync, workhorse
 from chegou_otel.integrations.rq.abandoned import Abandoned
 from chegou_otel.integrations.rq.listener import Listener
 from chegou_otel.integrations.rq.never_ran import NeverRan
@@ -44,6 +44,7 @@ def install(runtime: Runtime) -> None:
     runtime.when_imported("rq.queue", functools.partial(enqueue.patch, runtime, producer))
     runtime.when_imported("rq.group", functools.partial(enqueue.patch_group, runtime))
     schedulers.install(runtime, producer, executions)
+    reporter.install(runtime)
     late.install(runtime, executions)
     if runtime.role in ("worker", "scheduler") and late.job_under_way() is None:
         quiet.process(runtime)
