@@ -26,9 +26,10 @@ GAUGES: Final = {
     "rq.cron.last_enqueue_age": ("s", "How long ago a cron job was enqueued."),
 }
 WORKER_STATES: Final = ("started", "busy", "idle", "suspended")
-#: Status → its registry's part of the key. Entries whose score has passed have expired and wait to be cleaned away.
-_EXPIRING: Final = {"started": "wip", "deferred": "deferred", "failed": "failed", "finished": "finished", "canceled": "canceled"}
-_LASTING: Final = {"scheduled": "scheduled", "ready": "ready"}
+#: Status → its registry's part of the key. Scored by when they expire: what has expired only waits to be cleaned away.
+_EXPIRING: Final = {"started": "wip", "failed": "failed", "finished": "finished"}
+#: Scored by something else.
+_LASTING: Final = {"deferred": "deferred", "scheduled": "scheduled", "canceled": "canceled", "ready": "ready"}
 MAX_QUEUES: Final = 100
 MAX_CRON_JOBS: Final = 100
 #: Jobs that are held back by a rate limit belong to queues, which only the jobs know; of more than so many, the rest is ``_OTHER``'s.
