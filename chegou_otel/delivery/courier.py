@@ -232,5 +232,6 @@ class Courier:
         found = [segment for segment in self._recorder.pool.sources() if segment.replay or segment.readers[HANDOVER].pending()]
         for segment in found:
             handover.run(segment, self._recorder.handlers, 0.0)
-        if found:
+        # Whose end is awaited may be gone by now.
+        if found or any(segment.holds for segment in self._recorder.pool.adopted):
             self._call(self._recorder.handed_over)

@@ -184,7 +184,7 @@ class Executions:
             return True
         return self.claims.take(execution.id, outcome)
 
-    def count(self, queue: str, function: str, outcome: str, seconds: float, used: Mapping[str, Any], error: str = "") -> None:
+    def count(self, queue: str, function: str, outcome: str, seconds: float | None, used: Mapping[str, Any], error: str = "") -> None:
         self.measures.used(queue, function, used.get("rq.job.cpu_time"), used.get("rq.job.memory_growth"))
         self.measures.ended(queue, function, outcome, seconds, error or (outcome if outcome in FAILED else ""))
 

@@ -53,13 +53,16 @@ class Listener:
         what, execution_id, *rest = json.loads(payload)
         known = self._open.get(execution_id)
         if what == "began":
-            fresh: dict[str, Any] = known or {"id": execution_id, "events": [], "hold": Hold()}
+            fresh: dict[str, Any] = known or {"id": execution_id, "events": [], "last": 0, "hold": Hold()}
             self._open[execution_id] = {**fresh, **dict(zip(_BEGAN, rest, strict=True))}
             return None if known else fresh["hold"]
-        if known is not None and what == "set":
+        if known is None:
+            return None
+        if what == "set":
             known["facts"][rest[0]] = rest[1]
-        elif known is not None:
-            known["events"].append(rest)
+        else:
+            known["events"].append(rest[:3])
+        known["last"] = rest[2]
         return None
 
     def outcome(self, payload: bytes) -> None:
@@ -95,12 +98,16 @@ class Listener:
             job_id = str(known["facts"].get("messaging.message.id", ""))
             ending = self._executions.claims.ending(job_id, execution_id)
             if ending is None:
-                self.tell(known, "vanished", {})
+                self.tell(known, "vanished", {}, end=0)
             else:
                 self.tell(known, ending.outcome, ending.facts, end=ending.time)
 
     def tell(self, known: Mapping[str, Any], outcome: str, more: Mapping[str, Any], *, end: int | None = None, where: Any = None) -> None:
-        """The consumer span of an execution that could not tell its own end, unless somebody told it before. ``where``: its Redis."""
+        """The consumer span of an execution that could not tell its own end, unless somebody told it before.
+
+        ``end``: when it ended; ``None`` is now, and 0 unknown: then the span ends with the last that was heard of it, and counts no
+        duration. ``where``: its Redis.
+        """
         try:
             if self._executions.claims.take(known["id"], outcome, where):
                 self._tell(known, outcome, more, end)
@@ -124,9 +131,9 @@ class Listener:
             span.add_event(name, {key: _safe(value) for key, value in attributes.items()}, timestamp)
         span._status = _UNSET
         span.set_status(Status(StatusCode.ERROR, FAILED[outcome]))
-        end = max(known["start"], end or time_ns())
-        executions.count(known["queue"], known["function"], outcome, (end - known["start"]) / 1e9, more)
-        span.end(end)
+        seconds = None if end == 0 else (max(known["start"], end or time_ns()) - known["start"]) / 1e9
+        executions.count(known["queue"], known["function"], outcome, seconds, more)
+        span.end(max(known["start"], known["last"] if end == 0 else end or time_ns()))
 
 
 def _settled(known: Mapping[str, Any]) -> bool:

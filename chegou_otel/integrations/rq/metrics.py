@@ -55,13 +55,14 @@ class Measures:
         if lateness is not None:
             self._late.series(base).record(lateness)
 
-    def ended(self, queue: str, function: str, outcome: str, seconds: float, error: str = "") -> None:
+    def ended(self, queue: str, function: str, outcome: str, seconds: float | None, error: str = "") -> None:
         """An execution ended. ``error``: the kind of it, such as an exception's type."""
         base = self._base(queue, function)
         status = (("rq.job.status", outcome),)
         failed = (("error.type", error),) if error else ()
         self._executions.series((*base, *status)).add(1)
-        self._duration.series((("messaging.operation.name", "process"), *base, *status, *failed)).record(seconds)
+        if seconds is not None:  # nobody knows when a process ended that was found gone
+            self._duration.series((("messaging.operation.name", "process"), *base, *status, *failed)).record(seconds)
         if outcome == "retried":
             self._retries.series((*base, *failed)).add(1)
 

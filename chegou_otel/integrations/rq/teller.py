@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+from time import time_ns
 from typing import TYPE_CHECKING, Any
 
 from chegou_otel._guard import guarded
@@ -60,7 +61,7 @@ class Teller:
 
     @guarded
     def changed(self, execution_id: str, key: str, value: Any) -> None:
-        self._write(Kind.JOB_CHANGE, ["set", execution_id, key, self._clean(key, value)])
+        self._write(Kind.JOB_CHANGE, ["set", execution_id, key, self._clean(key, value), time_ns()])
 
     @guarded
     def happened(self, execution_id: str, event: Event) -> None:

@@ -101,6 +101,8 @@ def test_a_long_job_is_told_though_its_parent_had_read_its_beginning_before_both
         producer.span("send default").span_id,
     )
     assert sum(hub.metric("rq.job.executions").values()) == 1
+    assert span.end_time_unix_nano == span.events[0].time_unix_nano, "the last that was heard of it"
+    assert hub.metric("messaging.process.duration") == {}, "nobody knows how long it took"
 
 
 def test_whoever_holds_an_open_execution_may_die_too(scene, hub, producer):
