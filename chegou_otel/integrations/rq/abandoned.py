@@ -95,8 +95,6 @@ class Abandoned:
         if begun is None:
             return
         begun.named(name_of(job))
-        if job.started_at is not None:
-            begun.since(job.started_at)
         last = job.last_heartbeat or job.started_at
         begun.end("abandoned", {}, max(begun.start, nanoseconds(last)) if last else None)
 

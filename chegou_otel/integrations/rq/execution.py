@@ -58,11 +58,14 @@ class Execution:
     """One run of one job, as this process sees it."""
 
     def __init__(
-        self, executions: Executions, span: Any, token: Token[Context] | None, static: Static, job: Any, queue: str, known: Correlation
+        self, executions: Executions, span: Any, context: Context, static: Static, job: Any, queue: str, known: Correlation
     ) -> None:
         self.executions = executions
         self.span = span
-        self.token = token
+        #: What is current while the job runs.
+        self.context = context
+        self.token: Token[Context] | None = None
+        self.job = job
         self.static = static
         self.queue = queue
         self.function = function_of(job)
@@ -73,8 +76,10 @@ class Execution:
         self.wait: float | None = None
         self.late: float | None = None
         self.id = ""
-        #: What this process had used by now.
-        self.used = resources.begin()
+        #: What ``began`` says of it, encoded ahead.
+        self.told = ""
+        #: What this process had used when the job began.
+        self.used = resources.NOTHING
         #: The one that was under way: a job may run another on a queue that does not wait for workers.
         self.outer: Execution | None = None
 
@@ -83,12 +88,6 @@ class Execution:
         """RQ handles an exception of the job's; the first one is the job's own."""
         self.error = self.error or error
 
-    def since(self, moment: datetime) -> None:
-        """It began before this process knew of it."""
-        self.start = int(aware(moment).timestamp() * 1e9)
-        self.span._start_time = self.start
-        self.executions.told_static(self)
-
     @guarded
     def named(self, function: str) -> None:
         """The function is known (RQ unpickled the job to run it)."""
@@ -96,7 +95,7 @@ class Execution:
             self.function = function
             self.static = self.executions.static(self.queue, function)
             self.span.set_static(self.static)
-            self.executions.told_static(self)
+            self.executions.told_name(self)
         self.measure_start()
 
     def measure_start(self) -> None:
@@ -124,12 +123,37 @@ class Executions:
         self.claims = Claims()
         #: Told of a start, a change, an end, so that they are frames too: what a killed process did is told by another.
         self.teller: Teller | None = None
+        #: What the parent made ready for the work-horse that it is about to fork.
+        self.prepared: Execution | None = None
 
     # -- a run ---------------------------------------------------------------------------------------------------------
 
     @guarded
     def begin(self, worker: Any, job: Any, queue: Any, since: datetime | None = None, execution: Any = None) -> Execution:
         """Start the consumer span and make it current, with RQ's own Redis commands silenced. ``since``: when the run began."""
+        made, self.prepared = self.prepared, None
+        if made is None or made.job is not job:
+            made = self._make(worker, job, queue, since, execution)
+        made.start = int(aware(since).timestamp() * 1e9) if since else time_ns()
+        if type(made.span) is Span:
+            made.span._start_time = made.start
+        made.used = resources.begin()
+        if since:
+            made.used = made.used._replace(cpu=0.0)  # since the fork: importing the job is part of its run
+        made.token = attach(made.context)
+        self.current = made
+        self.claims.know(job.connection)
+        self._tell_began(made)
+        return made
+
+    @guarded
+    def prepare(self, worker: Any, job: Any, queue: Any) -> None:
+        """In the parent, before it forks: what is done here needs no page of its own in the child, where each costs a copy."""
+        made = self._make(worker, job, queue)
+        made.told = Teller.fixed(made, self.runtime.encoder.clean)
+        self.prepared = made
+
+    def _make(self, worker: Any, job: Any, queue: Any, since: datetime | None = None, execution: Any = None) -> Execution:
         place = shape.place(job, self.runtime.settings.rq_trace_shape, since)
         known = place.correlation
         base = {key: value for key, value in get_current().items() if key not in (_SPAN_KEY, _correlation.KEY)}
@@ -143,14 +167,11 @@ class Executions:
         if own and type(span) is Span:
             span.span_bytes = span_id_of(own)
         shape.adopt(job, span, known)
-        token = attach(Context({**context, _SPAN_KEY: getattr(span, "inner", span)}))
-        made = Execution(self, span, token, static, job, queue.name, known)
+        context = Context({**context, _SPAN_KEY: getattr(span, "inner", span)})
+        made = Execution(self, span, context, static, job, queue.name, known)
         made.id = own
         if type(span) is Span:
             made.wait, made.late = span.extra.get("rq.job.queue_wait"), span.extra.get("rq.job.schedule_lateness")
-        self.current = made
-        self.claims.know(job.connection)
-        self.told_static(made)
         return made
 
     def finish(self, execution: Execution, outcome: str, more: Mapping[str, Any] | None = None, end: int | None = None) -> None:
@@ -188,7 +209,11 @@ class Executions:
         self.measures.used(queue, function, used.get("rq.job.cpu_time"), used.get("rq.job.memory_growth"))
         self.measures.ended(queue, function, outcome, seconds, error or (outcome if outcome in FAILED else ""))
 
-    def told_static(self, execution: Execution) -> None:
+    def told_name(self, execution: Execution) -> None:
+        if self.teller is not None:
+            self.teller.named(execution)
+
+    def _tell_began(self, execution: Execution) -> None:
         """Say what the execution is, so that others can tell its end."""
         teller = self.teller
         if (teller is None or teller.pid != os.getpid()) and self.runtime.recorder.endpoints:

@@ -60,8 +60,6 @@ def begin(executions: Executions, job: Any) -> Execution | None:
     executions.teller = Teller(executions.runtime, parent=os.getppid())
     execution = executions.begin(_worker(job), job, Named(job.origin), job.started_at)
     if execution is not None and job.started_at is not None:
-        execution.used = execution.used._replace(cpu=0.0)  # since the fork: importing the job is part of its run
-        execution.since(job.started_at)
         execution.named(job.func_name)
     return execution
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from chegou_otel.integrations.rq.execution import Executions
 
 _BEGAN: Final = (
-    "pid", "started", "queue", "function", "trace", "span", "parent", "flags", "start", "correlation", "facts", "links", "used",
+    "queue", "function", "trace", "span", "parent", "flags", "correlation", "facts", "links", "pid", "started", "start", "used",
 )  # fmt: skip
 
 
@@ -58,11 +58,13 @@ class Listener:
             return None if known else fresh["hold"]
         if known is None:
             return None
-        if what == "set":
+        if what == "named":
+            known["function"] = rest[0]
+        elif what == "set":
             known["facts"][rest[0]] = rest[1]
         else:
             known["events"].append(rest[:3])
-        known["last"] = rest[2]
+        known["last"] = rest[-1]
         return None
 
     def outcome(self, payload: bytes) -> None:

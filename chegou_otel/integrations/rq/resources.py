@@ -42,6 +42,9 @@ class Start(NamedTuple):
         return self.peak > self.resident + _SLACK
 
 
+NOTHING: Final = Start(0.0, 0, 0, 0)
+
+
 def begin() -> Start:
     own = resource.getrusage(resource.RUSAGE_SELF)
     resident, peak = _resident(), own.ru_maxrss * 1024

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from chegou_otel.integrations.rq.execution import Execution
 
 
+#: Made once: ``json.dumps`` with options makes an encoder per call.
+_encode = json.JSONEncoder(default=str, separators=(",", ":")).encode
+
+
 class Teller:
     """What the span becomes is a frame at once."""
 
@@ -41,23 +45,35 @@ class Teller:
         self._begun: dict[str, list[Any]] = {}
 
     def _write(self, kind: Kind, told: list[Any]) -> None:
-        self._recorder.append(kind, None, json.dumps(told, default=str, separators=(",", ":")).encode(), Priority.HIGH)
+        self._recorder.append(kind, None, _encode(told).encode(), Priority.HIGH)
 
     @guarded
     def began(self, execution: Execution) -> None:
         span = execution.span
         if type(span) is not Span or not execution.id:
             return
-        facts = {key: self._clean(key, value) for key, value in span.extra.items()}
-        if type(span.extra) is not Watched:
-            span.extra = Watched(span.extra, lambda key, value: self.changed(execution.id, key, value))
-            span._event_list = WatchedEvents(span._event_list or (), lambda event: self.happened(execution.id, event))
+        span.extra = Watched(span.extra, lambda key, value: self.changed(execution.id, key, value))
+        span._event_list = WatchedEvents(span._event_list or (), lambda event: self.happened(execution.id, event))
+        varying = _encode([self.pid, self._started, execution.start, execution.used])
+        fixed = execution.told or self.fixed(execution, self._clean)
+        self._recorder.append(Kind.JOB_CHANGE, None, f"{fixed},{varying[1:]}".encode(), Priority.HIGH)
+        self._begun.setdefault(execution.id, []).append(self._recorder.pool.current)
+
+    @staticmethod
+    def fixed(execution: Execution, clean: Callable[[str, Any], Any]) -> str:
+        """What ``began`` says of an execution whichever process runs it, up to the last bracket."""
+        span = execution.span
+        if type(span) is not Span or not execution.id:
+            return ""
+        facts = {key: clean(key, value) for key, value in span.extra.items()}
         ids = [base64.b64encode(each).decode() for each in (span.trace_bytes, span.span_bytes, span.parent_bytes)]
         links = [(link.context.trace_id, link.context.span_id, int(link.context.trace_flags)) for link in span._link_list or ()]
-        who = [self.pid, self._started, execution.queue, execution.function]
-        what = [span.flags, execution.start, execution.correlation.id, facts, links, execution.used]
-        self._write(Kind.JOB_CHANGE, ["began", execution.id, *who, *ids, *what])
-        self._begun.setdefault(execution.id, []).append(self._recorder.pool.current)
+        what = [execution.queue, execution.function, *ids, span.flags, execution.correlation.id, facts, links]
+        return _encode(["began", execution.id, *what])[:-1]
+
+    @guarded
+    def named(self, execution: Execution) -> None:
+        self._write(Kind.JOB_CHANGE, ["named", execution.id, execution.function, time_ns()])
 
     @guarded
     def changed(self, execution_id: str, key: str, value: Any) -> None:

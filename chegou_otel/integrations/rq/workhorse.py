@@ -66,7 +66,11 @@ class Horses:
         def fork_work_horse(worker: Any, *args: Any, **kwargs: Any) -> Any:
             if self.runtime.armed:
                 self.reserve(worker)
-            return original(worker, *args, **kwargs)
+                self.executions.prepare(worker, *args[:2])
+            try:
+                return original(worker, *args, **kwargs)
+            finally:
+                self.executions.prepared = None
 
         return fork_work_horse
 
