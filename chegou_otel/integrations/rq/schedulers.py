@@ -31,7 +31,7 @@ _SCHEDULING: Final = ("enqueue_at", "enqueue_in", "schedule", "cron", "enqueue_j
 def install(runtime: Runtime, producer: Producer, executions: Executions) -> None:
     runtime.when_imported("rq.cron", functools.partial(_patch_cron, runtime))
     runtime.when_imported("rq_scheduler.scheduler", functools.partial(_patch_rq_scheduler, runtime, producer))
-    runtime.when_imported("django_rq.thread_queue", functools.partial(_patch_thread_queue, runtime))
+    runtime.when_imported("django_rq.queues", functools.partial(_patch_django_rq, runtime))
     runtime.when_imported("django_tasks_rq.backend", functools.partial(_patch_tasks, runtime, executions))
 
 
@@ -87,17 +87,18 @@ def _make_create(runtime: Runtime, producer: Producer, original: Callable[..., A
     return _create_job
 
 
-def _patch_thread_queue(runtime: Runtime, module: ModuleType) -> None:
-    """``commit_mode="request_finished"``: when the job is enqueued the request is over; its story is that of who asked for it."""
+def _patch_django_rq(runtime: Runtime, module: ModuleType) -> None:
+    """Unless ``commit_mode`` is ``auto``, the job is enqueued when the block, view or request that asked for it is over."""
 
     def make(original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
-        def add(queue: Any, *args: Any, **kwargs: Any) -> Any:
-            return original(_Later(queue, get_current()) if runtime.armed else queue, *args, **kwargs)
+        def enqueue_call(queue: Any, *args: Any, **kwargs: Any) -> Any:
+            later = runtime.armed and getattr(queue, "_commit_mode", "auto") != "auto"
+            return original(_Later(queue, get_current()) if later else queue, *args, **kwargs)
 
-        return add
+        return enqueue_call
 
-    runtime.wrap(module, "add", make)
+    runtime.wrap(module.DjangoRQ, "enqueue_call", make)
 
 
 class _Later:

@@ -37,6 +37,15 @@ def test_a_job_belongs_to_the_request_that_asked_for_it_however_late_it_is_commi
     assert len({attributes(span)["correlation_id"] for span in (request, sent, run)}) == 1
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_a_job_belongs_to_the_block_that_asked_for_it(hub, mode):
+    hub.work("web.py", "/inner/", HUB_COMMIT_MODE=mode, CHEGOU_OTEL_ACTIVE="always")
+    request, sent = told(hub, "GET /inner/", "send default")
+
+    assert (sent.trace_id, sent.parent_span_id) == (request.trace_id, request.span_id)
+    assert attributes(sent)["correlation_id"] == "import-0001"
+
+
 @needs_tasks
 def test_a_task_of_django_is_a_job_like_any_other(hub):
     tasks = {"HUB_TASKS": "1", "DJANGO_SETTINGS_MODULE": "web_settings", "CHEGOU_OTEL_ACTIVE": "always"}

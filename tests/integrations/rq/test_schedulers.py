@@ -8,6 +8,7 @@ import hub_jobs
 import pytest
 import rq
 import rq.webhook
+from opentelemetry import trace
 from rq.cron import CronScheduler
 
 import chegou_otel
@@ -34,19 +35,21 @@ def test_each_tick_is_a_story_of_its_own_with_the_cron_job_s_name(telemetry, que
     cron = CronScheduler(connection=queue.connection)
     cron.register(hub_jobs.ok, "default", args=("x",), interval=3600, name="nightly")
     (job,) = cron.get_jobs()
-    with chegou_otel.use_correlation_id("not-the-ticks"):
+    with trace.get_tracer("x").start_as_current_span("not the ticks'"), chegou_otel.use_correlation_id("not-the-ticks"):
         for _ in range(2):
             job.enqueue(queue.connection)
     run(queue)
 
-    assert telemetry.span_names() == ["send default"] * 2 + ["process default"] * 2  # and no pipeline of RQ's
+    # And no pipeline of RQ's.
+    assert telemetry.span_names() == ["send default"] * 2 + ["not the ticks'"] + ["process default"] * 2
     first, second = producers(telemetry)
+    assert (first.parent_id, second.parent_id) == ("", "")
     assert first.trace_id != second.trace_id
     assert len({first.correlation_id, second.correlation_id, "not-the-ticks"}) == 3
     assert [(span.trace_id, span.correlation_id) for span in telemetry.jobs] == [
         (span.trace_id, span.correlation_id) for span in (first, second)
     ]
-    assert {span.attributes["rq.cron.name"] for span in telemetry.spans} == {"nightly"}
+    assert {span.attributes["rq.cron.name"] for span in (*producers(telemetry), *telemetry.jobs)} == {"nightly"}
 
 
 def test_what_is_enqueued_after_a_tick_is_no_tick_s(telemetry, queue):

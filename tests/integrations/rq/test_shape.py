@@ -150,6 +150,22 @@ def test_a_requeue_by_hand_is_a_trace_linked_to_the_producer_and_to_who_did_it(t
     assert (again.correlation_id, attempts(telemetry)) == ("order-0003", [(1, 1)])
 
 
+@pytest.mark.skipif(int(rq.__version__.split(".")[0]) < 3, reason="rate limits came with RQ 3")  # noqa: PLR2004
+def test_a_requeue_of_a_rate_limited_job_is_one_too(telemetry, queue, tmp_path):
+    from opentelemetry import trace
+    from rq.rate_limit import RateLimit
+
+    job = queue.enqueue(hub_jobs.fails_until, str(tmp_path / "runs"), 2, rate_limit=RateLimit("one-by-one", 1))
+    run(queue)
+    with unseen(), trace.get_tracer("admin").start_as_current_span("POST /admin/"):
+        rq.job.Job.fetch(job.id, connection=queue.connection).requeue()
+    run(queue)
+
+    first, again = telemetry.jobs
+    assert again.trace_id != first.trace_id
+    assert links(again) == [ids(sent(telemetry)), ids(telemetry.span("POST /admin/"))]
+
+
 def test_a_requeue_by_who_has_not_this_package_is_one_too(hub, telemetry, tmp_path):
     with chegou_otel.use_correlation_id("order-0004"):
         job = hub.queue().enqueue("hub_jobs.fails_until", str(tmp_path / "runs"), 2)
