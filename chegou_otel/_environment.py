@@ -87,6 +87,8 @@ VARIABLES: Final[dict[str, Variable]] = {
 
 #: Values that are honoured although the variable as a whole is not: nothing to warn about.
 _FINE: Final = {"PROTOCOL": "http/protobuf", "TEMPORALITY_PREFERENCE": "cumulative", "OPT_IN": "http"}
+#: Names of whole numbers above zero; the time-outs of OTLP have a warning of their own.
+_NUMBERS: Final = ("_LIMIT", "_INTERVAL")
 _EXPORTERS: Final = frozenset({"otlp", "none"})
 
 
@@ -97,6 +99,8 @@ def warnings(environ: Mapping[str, str]) -> list[str]:
         value = environ.get(name, "").strip()
         if value and name.endswith("S_EXPORTER") and value.lower() not in _EXPORTERS:
             found.append(f"{name}={value!r} is ignored (use otlp or none); what is recorded is sent by OTLP")
+        if value and variable.status == _HONOURED and name.endswith(_NUMBERS) and number({name: value}, name) is None:
+            found.append(f"{name}={value!r} is ignored (use a whole number above zero); the default holds")
         if (
             not value
             or variable.status == _HONOURED

@@ -7,6 +7,7 @@ environment value warns and falls back, because a deployment must not fail on a 
 from __future__ import annotations
 
 import difflib
+import json
 import math
 import os
 import typing
@@ -94,7 +95,11 @@ class Settings:
     )
     redact: bool = _setting(True, "CHEGOU_OTEL_REDACT", "Redact secrets and personal data before anything leaves the process.")
     redact_keys: tuple[str, ...] = _setting((), "CHEGOU_OTEL_REDACT_KEYS", "Further keys whose values are secret.")
+    redact_allow_keys: tuple[str, ...] = _setting(
+        (), "CHEGOU_OTEL_REDACT_ALLOW_KEYS", "Keys whose values are not secret although their names look like it: `token_count`."
+    )
     redact_patterns: tuple[str, ...] = _setting((), "CHEGOU_OTEL_REDACT_PATTERNS", "Further regular expressions whose matches are secret.")
+    redact_emails: bool = _setting(False, "CHEGOU_OTEL_REDACT_EMAILS", "Redact e-mail addresses, too.")
     spool_dir: str | None = _setting(
         None,
         "CHEGOU_OTEL_SPOOL_DIR",
@@ -134,12 +139,17 @@ class Options(TypedDict, total=False):
     rq_reporter: bool
     redact: bool
     redact_keys: Iterable[str]
+    redact_allow_keys: Iterable[str]
     redact_patterns: Iterable[str]
+    redact_emails: bool
     spool_dir: str | None
     spool_max_bytes: int
     exit_timeout: float
 
 
+_PREFIX = "CHEGOU_OTEL_"
+#: Variables with our prefix that are read elsewhere: by our commands, and by the scripts of this repository.
+_OTHERS = frozenset(f"{_PREFIX}{name}" for name in ("BIN", "ENVIRONMENTS", "PYTHON", "QUERY_URL", "RUN", "SERVERS", "SUITES"))
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 
@@ -154,6 +164,12 @@ def _boolean(text: str) -> bool:
 
 
 def _listed(text: str) -> tuple[str, ...]:
+    """Separated by commas, or a JSON list, in which an item may hold a comma."""
+    if text.lstrip().startswith('["'):
+        try:
+            return tuple(item for item in json.loads(text) if item)
+        except ValueError as error:
+            raise ValueError(f'what begins with [" is a JSON list of strings, and this is none: {error}') from None
     return tuple(item.strip() for item in text.split(",") if item.strip())
 
 
@@ -228,8 +244,20 @@ def load(arguments: Mapping[str, Any], environ: Mapping[str, str] | None = None)
             raise TypeError(f"setup() has no setting {name!r}{hint}")
     warnings: list[str] = []
     values = _from_environment(environ, known, warnings)
+    warnings += _unknown(environ)
     values.update({name: check(name, value, known[name]) for name, value in arguments.items()})
     return Settings(**values), warnings
+
+
+def _unknown(environ: Mapping[str, str]) -> list[str]:
+    """One line for each variable with our prefix that nobody reads."""
+    known = [variable for setting in fields(Settings) if (variable := setting.metadata["env"])]
+    found = []
+    for name in sorted(environ):
+        if name.startswith(_PREFIX) and name not in known and name not in _OTHERS:
+            near = difflib.get_close_matches(name, known, 1, 0.8)
+            found.append(f"{name} is no setting and is ignored{f'; did you mean {near[0]}?' if near else ''}")
+    return found
 
 
 def _from_environment(environ: Mapping[str, str], known: Mapping[str, Shape], warnings: list[str]) -> dict[str, Any]:
@@ -242,6 +270,6 @@ def _from_environment(environ: Mapping[str, str], known: Mapping[str, Shape], wa
         shape = known[setting.name]
         try:
             values[setting.name] = check(setting.name, _PARSERS[shape.base](text), shape)
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             warnings.append(f"{variable}={text!r} is ignored ({error}); {setting.name} stays {setting.default!r}")
     return values

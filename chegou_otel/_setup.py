@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from chegou_otel import _environment, _guard, _providers, _settings, integrations
 from chegou_otel._runtime import Runtime
 from chegou_otel._version import __version__
+from chegou_otel.delivery import folder
 from chegou_otel.delivery.endpoints import endpoints
 from chegou_otel.delivery.frames import Kind
 from chegou_otel.delivery.otlp import resource_block
@@ -118,6 +119,9 @@ def start(arguments: Mapping[str, Any], sink: Callable[..., Any] | None = None) 
     runtime.when_imported("multiprocessing.util", _hook_children)
     installed = integrations.install_all(runtime)
     _current = Telemetry(runtime, installed, idle, arguments)
+    if idle is None and _has_metrics_only(runtime):
+        recorder.start()
+        _hook_metrics_only()
     for warning in [*warnings, *_environment.warnings(os.environ)]:
         logger.warning("%s", warning)
     return _current
@@ -128,6 +132,8 @@ def _usable(settings: Settings, arguments: Mapping[str, Any], warnings: list[str
     checks: dict[str, Callable[[str], object]] = {
         "integrations": integrations.check_name,
         "disabled_integrations": integrations.check_name,
+        "redact_keys": lambda key: Redactor(keys=(key,)),
+        "redact_allow_keys": lambda key: Redactor(allow_keys=(key,)),
         "redact_patterns": lambda pattern: Redactor(patterns=(pattern,)),
         "propagate_to": hosts.host_pattern,
         "trust_from": hosts.network,
@@ -146,6 +152,9 @@ def _usable(settings: Settings, arguments: Mapping[str, Any], warnings: list[str
                 warnings.append(f"CHEGOU_OTEL_{name.upper()}: {item!r} is ignored ({error})")
         if len(good) < len(getattr(settings, name) or ()):
             found[name] = tuple(good) or (None if name == "integrations" else ())
+    reason = folder.trouble(settings.spool_dir) if settings.spool_dir else ""
+    if reason:
+        warnings.append(f"spool_dir={settings.spool_dir!r} is not used ({reason}); what is not delivered yet lies in the default place")
     return dataclasses.replace(settings, **found)
 
 
@@ -174,7 +183,10 @@ def _recorder(settings: Settings, resource: Resource, sink: Callable[..., Any] |
 
 
 def _runtime(settings: Settings, resource: Resource, role: str, *, recorder: Recorder, recording: bool) -> Runtime:
-    redactor = Redactor(keys=settings.redact_keys, patterns=settings.redact_patterns, enabled=settings.redact)
+    redactor = Redactor(
+        keys=settings.redact_keys, allow_keys=settings.redact_allow_keys, patterns=settings.redact_patterns,
+        emails=settings.redact_emails, enabled=settings.redact,
+    )  # fmt: skip
     limit = functools.partial(_environment.number, os.environ)
     encoder = Encoder(
         redactor,
@@ -200,6 +212,13 @@ def _runtime(settings: Settings, resource: Resource, role: str, *, recorder: Rec
     recorder.collectors.append(functools.partial(_collect, runtime))
     recorder.handlers[Kind.MEASUREMENT] = functools.partial(_replay, runtime)
     return runtime
+
+
+def _has_metrics_only(runtime: Runtime) -> bool:
+    """Whether no frame will ever start the courier: metrics are appended by the courier itself."""
+    state = getattr(runtime.tracer_provider, "state", None)
+    recorded = runtime.metrics.append is not _discard
+    return recorded and not runtime.bridge.recording and not (state is not None and state.armed)
 
 
 def _bridge_logs(runtime: Runtime) -> None:
@@ -298,6 +317,18 @@ def _hook_process() -> None:
     """Once per process, with the first ``setup()``."""
     atexit.register(_at_exit)
     os.register_at_fork(after_in_child=_after_fork)
+
+
+@functools.cache
+def _hook_metrics_only() -> None:
+    """Behind the recorder's own hook, which takes the parent's courier away."""
+    os.register_at_fork(after_in_child=_start_in_child)
+
+
+def _start_in_child() -> None:
+    # What a worker forks is a work-horse: its parent collects what it measures.
+    if _current is not None and _current.runtime.role != "worker" and _has_metrics_only(_current.runtime):
+        _guard.guarded(_current.runtime.recorder.start)()
 
 
 def _at_child_exit() -> None:

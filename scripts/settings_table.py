@@ -33,8 +33,9 @@ With `INSTALLED_APPS = ["chegou_otel", …]` the arguments are a dictionary in D
 
 - A **wrong argument** raises at once, and says what is right: `setup() has no setting 'servce_name'; did you mean 'service_name'?`
 - A **wrong variable** warns and is ignored, because a deployment must not fail on a typo in telemetry.
-- In variables, lists are separated by commas (a regular expression with a comma in it needs the argument), and booleans are `true` or
-  `false`, also `1`, `yes`, `on`, `0`, `no`, `off`.
+- In variables, lists are separated by commas, or are JSON lists, for a regular expression with a comma in it:
+  `CHEGOU_OTEL_REDACT_PATTERNS='["[0-9]{3,5}-X"]'`. Booleans are `true` or `false`, also `1`, `yes`, `on`, `0`, `no`, `off`.
+- A variable that begins with `CHEGOU_OTEL_` and is none of these is warned about, with the nearest one that is.
 """
 
 OTEL = """\

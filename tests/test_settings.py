@@ -114,3 +114,55 @@ def test_an_exporter_that_is_not_there_is_named():
     found = _environment.warnings({"OTEL_TRACES_EXPORTER": "console", "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "otlp"})
 
     assert found == ["OTEL_TRACES_EXPORTER='console' is ignored (use otlp or none); what is recorded is sent by OTLP"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "said"),
+    [
+        ("CHEGOU_OTEL_PROPOGATE_TO", "did you mean CHEGOU_OTEL_PROPAGATE_TO?"),
+        ("CHEGOU_OTEL_TRACE", "did you mean CHEGOU_OTEL_TRACES?"),
+        ("CHEGOU_OTEL_XYZZY", "is no setting and is ignored"),
+    ],
+)
+def test_a_misspelt_variable_is_said_with_the_nearest_one(variable, said):
+    settings, warnings = load({}, {variable: "x", "OTHER_OTEL_TRACE": "x"})
+
+    assert settings == Settings()
+    assert len(warnings) == 1
+    assert warnings[0].startswith(variable)
+    assert said in warnings[0]
+
+
+def test_variables_that_others_read_are_not_misspelt():
+    assert load({}, {"CHEGOU_OTEL_QUERY_URL": "http://x", "CHEGOU_OTEL_RUN": "1", "CHEGOU_OTEL_PYTHON": "x"})[1] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "patterns"),
+    [
+        ('["[0-9]{3,5}-X", "b"]', ("[0-9]{3,5}-X", "b")),
+        ("[0-9]+, b", ("[0-9]+", "b")),
+        ("a,b", ("a", "b")),
+    ],
+)
+def test_a_pattern_with_a_comma_comes_in_a_json_list(text, patterns):
+    settings, warnings = load({}, {"CHEGOU_OTEL_REDACT_PATTERNS": text})
+
+    assert (settings.redact_patterns, warnings) == (patterns, [])
+
+
+@pytest.mark.parametrize("text", ['["a", 5]', '["a"', '["a"] b'])
+def test_a_broken_json_list_warns(text):
+    settings, warnings = load({}, {"CHEGOU_OTEL_REDACT_PATTERNS": text})
+
+    assert settings == Settings()
+    assert len(warnings) == 1
+
+
+@pytest.mark.parametrize("name", ["OTEL_METRIC_EXPORT_INTERVAL", "OTEL_SPAN_LINK_COUNT_LIMIT", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT"])
+def test_a_number_that_is_none_warns_and_the_default_holds(name):
+    for wrong in ("soon", "-5", "0", "1.5"):
+        (warning,) = _environment.warnings({name: wrong})
+        assert name in warning
+    assert _environment.warnings({name: "5"}) == []
+    assert _environment.export_interval({"OTEL_METRIC_EXPORT_INTERVAL": "soon"}) == 60

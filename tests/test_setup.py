@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -495,3 +496,71 @@ def test_beside_sentry_both_see_the_request(tmp_path, receiver):
     assert done.stdout.strip() == "1"
     assert receiver.names() == ["work"]
     assert [log.body.string_value for log, _, _ in receiver.logs] == ["failed"]
+
+
+COUNTED = """
+import os, sys, time
+import chegou_otel
+chegou_otel.setup("counting", active="always")
+from opentelemetry import metrics
+counted = metrics.get_meter("mine").create_counter("before")
+counted.add(1)
+if "fork" in sys.argv:
+    pid = os.fork()
+    if pid == 0:
+        metrics.get_meter("mine").create_counter("after").add(1)
+        time.sleep(60)
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("argv", [(), ("fork",)])
+def test_a_process_with_metrics_only_sends_them_while_it_lives(tmp_path, receiver, argv):
+    variables = {
+        "CHEGOU_OTEL_TRACES": "false", "OTEL_LOGS_EXPORTER": "none", "OTEL_METRIC_EXPORT_INTERVAL": "100",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url, "CHEGOU_OTEL_SPOOL_DIR": str(tmp_path), "PYTHONPATH": str(ROOT),
+    }  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-c", COUNTED, *argv],
+        cwd=tmp_path,
+        env={**os.environ, **variables},
+        start_new_session=True,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wanted = {"before", "after"} if argv else {"before"}
+        assert wait_for(lambda: wanted <= {metric.name for metric, _, _ in receiver.metrics}, 20, "metrics")
+        assert receiver.names() == []
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "many"},
+        {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "1.5"},
+        {"OTEL_TRACES_SAMPLER": "sometimes"},
+        {"OTEL_METRIC_EXPORT_INTERVAL": "often"},
+        {"OTEL_SPAN_LINK_COUNT_LIMIT": "few"},
+        {"CHEGOU_OTEL_SPOOL_DIR": "/dev/null/spool"},
+        {"CHEGOU_OTEL_REDACT_KEYS": "..."},
+        {"CHEGOU_OTEL_REDCAT": "false"},
+    ],
+)
+def test_whatever_is_wrong_in_the_environment_is_said_and_falls_back(tmp_path, receiver, variables):
+    source = """
+        import logging
+        logging.basicConfig()
+        import chegou_otel
+        chegou_otel.setup("x", active="always")
+        from opentelemetry import trace
+        trace.get_tracer("mine").start_span("work").end()
+    """
+    done = run(source, cwd=tmp_path, receiver=receiver, **variables)
+
+    assert "WARNING" in done.stderr
+    assert next(reversed(variables)).rpartition("_")[2].lower() in done.stderr.lower()
+    assert receiver.names() == ["work"]

@@ -42,6 +42,16 @@ def candidates(service: str, spool_dir: str | None) -> list[str]:
     return found
 
 
+def trouble(spool_dir: str) -> str:
+    """Why ``spool_dir`` cannot be used, as far as it can be told without making it; empty when it can."""
+    place = os.path.abspath(spool_dir)  # noqa: PTH100
+    while not os.path.lexists(place):
+        place = os.path.dirname(place)  # noqa: PTH120
+    if not os.path.isdir(place):  # noqa: PTH112
+        return f"{place} is no folder"
+    return "" if os.access(place, os.W_OK | os.X_OK) else f"{place} is not writable"
+
+
 def choose(service: str, spool_dir: str | None) -> tuple[str | None, str]:
     """The first candidate that can be used, and why those before it cannot."""
     reasons = []

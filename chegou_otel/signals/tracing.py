@@ -257,7 +257,7 @@ class TracerProvider(sdk.TracerProvider):
     """The SDK's provider with our tracers. Shutting it down switches it off; ``setup()`` switches it on again."""
 
     def __init__(self, state: State, resource: Resource, *, sampler: Sampler | None = None) -> None:
-        super().__init__(sampler=sampler, resource=resource, shutdown_on_exit=False)
+        super().__init__(sampler=sampler, resource=resource, span_limits=_limits(state), shutdown_on_exit=False)
         self.state = state
         self._judge(state)
 
@@ -310,6 +310,15 @@ class TracerProvider(sdk.TracerProvider):
     def shutdown(self) -> None:
         super().shutdown()
         self.state.armed = False
+
+
+def _limits(state: State) -> sdk.SpanLimits:
+    """What holds here, for whoever asks. All of it, because the SDK looks the rest up, and raises for a number that is none."""
+    count, length = state.encoder.max_count, state.encoder.max_length or sdk.SpanLimits.UNSET
+    return sdk.SpanLimits(
+        max_attributes=count, max_span_attributes=count, max_event_attributes=count, max_link_attributes=count,
+        max_events=state.max_events, max_links=state.max_links, max_attribute_length=length, max_span_attribute_length=length,
+    )  # fmt: skip
 
 
 def is_plain(sampler: Sampler) -> bool:
