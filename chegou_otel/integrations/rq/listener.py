@@ -6,7 +6,6 @@ this process dies before the end is known, the next one goes on.
 
 from __future__ import annotations
 
-import base64
 import json
 from time import time_ns
 from typing import TYPE_CHECKING, Any, Final
@@ -123,7 +122,7 @@ class Listener:
         span: Any = executions.tracer.begin(static, None, known["start"], context=Context())
         if type(span) is not Span:
             return
-        span.trace_bytes, span.span_bytes, span.parent_bytes = (base64.b64decode(known[key]) for key in ("trace", "span", "parent"))
+        span.trace_bytes, span.span_bytes, span.parent_bytes = (bytes.fromhex(known[key]) for key in ("trace", "span", "parent"))
         span.flags = known["flags"]
         span._parent_context = span._lazy_context = span._trace_state = None
         span._link_list = [Link(SpanContext(trace, own, True, TraceFlags(flags))) for trace, own, flags in known["links"]] or None
@@ -140,7 +139,7 @@ class Listener:
 
 def _settled(known: Mapping[str, Any]) -> bool:
     """Whether the work-horse told its end, though the frame about it went elsewhere."""
-    return bool(known["hold"].settled_by_writer(matter(base64.b64decode(known["span"]))))
+    return bool(known["hold"].settled_by_writer(matter(bytes.fromhex(known["span"]))))
 
 
 def _safe(value: Any) -> Any:

@@ -7,7 +7,6 @@ the span was told. An execution that began and has no outcome, and whose process
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 from time import time_ns
@@ -66,7 +65,7 @@ class Teller:
         if type(span) is not Span or not execution.id:
             return ""
         facts = {key: clean(key, value) for key, value in span.extra.items()}
-        ids = [base64.b64encode(each).decode() for each in (span.trace_bytes, span.span_bytes, span.parent_bytes)]
+        ids = [span.trace_bytes.hex(), span.span_bytes.hex(), span.parent_bytes.hex()]
         links = [(link.context.trace_id, link.context.span_id, int(link.context.trace_flags)) for link in span._link_list or ()]
         what = [execution.queue, execution.function, *ids, span.flags, execution.correlation.id, facts, links]
         return _encode(["began", execution.id, *what])[:-1]
