@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from chegou_otel import _guard
 from chegou_otel._imports import ImportHooks
+from chegou_otel.delivery.journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,6 +70,19 @@ class Runtime:
     hooks: ImportHooks = field(default_factory=ImportHooks)
     skipped: dict[str, str] = field(default_factory=dict)
     on_shutdown: list[Callable[[], Any]] = field(default_factory=list)
+
+    journal: Journal = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.journal = Journal(self.recorder)
+
+    def keep_measurements(self) -> None:
+        """In a worker, which adds up what many jobs measured: a kill takes none of it along."""
+        self.journal.keep()
+        if self.journal.kept:
+            self.metrics.keep(self.journal)
+            if self.meter_provider is not None:
+                self.meter_provider.consumer.journal = self.journal
 
     @property
     def redactor(self) -> Redactor:

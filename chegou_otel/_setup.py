@@ -241,9 +241,10 @@ def _discard(*_frame: Any) -> bool:
 
 
 def _collect(runtime: Runtime) -> None:
-    runtime.metrics.collect()
-    if runtime.meter_provider is not None:
-        runtime.meter_provider.collect()
+    with runtime.journal.settling():
+        runtime.metrics.collect()
+        if runtime.meter_provider is not None:
+            runtime.meter_provider.collect()
 
 
 def _replay(runtime: Runtime, payload: bytes) -> None:
@@ -275,6 +276,7 @@ def _shutdown(telemetry: Telemetry, timeout: float) -> bool:
         runtime = telemetry.runtime
         runtime.disarm()
         done = runtime.recorder.shutdown(timeout)
+        runtime.journal.close()
         for provider in (runtime.tracer_provider, runtime.meter_provider):
             if provider is not None and type(provider).__module__.startswith("chegou_otel."):
                 provider.shutdown()  # type: ignore[union-attr]
@@ -309,6 +311,7 @@ def _after_fork() -> None:
     global _lock
     _lock = threading.RLock()
     if _current is not None:
+        _current.runtime.journal.renew()
         _current.runtime.metrics.after_fork()
 
 

@@ -88,6 +88,10 @@ class Courier:
             with contextlib.suppress(RuntimeError):
                 self._bell.release()
 
+    def collect_soon(self) -> None:
+        self._collect_at = 0.0
+        self.wake()
+
     def flush(self, timeout: float) -> bool:
         """Send everything that was recorded before this call; True when it was delivered (or refused for good)."""
         request = _Flush(time.monotonic() + timeout)

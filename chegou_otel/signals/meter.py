@@ -17,16 +17,36 @@ from chegou_otel.delivery.frames import Kind, Priority
 from chegou_otel.signals import points
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Container, Mapping
 
     from opentelemetry.sdk.metrics._internal.measurement import Measurement
     from opentelemetry.sdk.resources import Resource
+
+    from chegou_otel.delivery.journal import Journal
 
 #: SDK instrument class → how it is recorded again in the parent.
 _KINDS: Final = {
     "_Counter": "counter", "_UpDownCounter": "up_down_counter", "_Histogram": "histogram", "_Gauge": "gauge",
 }  # fmt: skip
 _RECORD: Final = {"counter": "add", "up_down_counter": "add", "histogram": "record", "gauge": "set"}
+
+
+#: Kinds that another process can go on adding up.
+_ADDED_UP: Final = ("counter", "histogram")
+
+
+def _told(measurement: Measurement, kinds: Container[str]) -> bytes | None:
+    """What another process records again (``MeterProvider.replay``); ``None`` for kinds that it cannot."""
+    instrument: Any = measurement.instrument
+    kind = _KINDS.get(type(instrument).__name__, "")
+    if kind not in kinds:
+        return None
+    scope = instrument.instrumentation_scope
+    told = [
+        "sdk", scope.name, scope.version or "", kind, instrument.name, instrument.unit, instrument.description,
+        dict(measurement.attributes or {}), measurement.value,
+    ]  # fmt: skip
+    return json.dumps(told, default=str).encode()
 
 
 class Reader(MetricReader):
@@ -54,6 +74,8 @@ class Consumer(SynchronousMeasurementConsumer):
     """The SDK's consumer; in a work-horse it hands measurements over instead of adding them up."""
 
     crossing: Callable[..., Any] | None = None
+    #: In a worker: what is added up is noted there first.
+    journal: Journal | None = None
     _stale = False
 
     def consume_measurement(self, measurement: Measurement) -> None:
@@ -62,7 +84,19 @@ class Consumer(SynchronousMeasurementConsumer):
             return
         if self._stale:
             self._forget()
-        super().consume_measurement(measurement)
+        journal = self.journal
+        if journal is None:
+            super().consume_measurement(measurement)
+            return
+        with journal.lock:
+            self._note(measurement)
+            super().consume_measurement(measurement)
+
+    @guarded
+    def _note(self, measurement: Measurement) -> None:
+        told = _told(measurement, _ADDED_UP)
+        if told is not None and self.journal is not None:
+            self.journal.note(told)
 
     def collect(self, *args: Any, **kwargs: Any) -> Any:
         if self._stale:
@@ -71,21 +105,14 @@ class Consumer(SynchronousMeasurementConsumer):
 
     @guarded
     def _cross(self, measurement: Measurement) -> None:
-        instrument: Any = measurement.instrument
-        kind = _KINDS.get(type(instrument).__name__)
-        if kind is None or self.crossing is None:
-            return
-        scope = instrument.instrumentation_scope
-        told = [
-            "sdk", scope.name, scope.version or "", kind, instrument.name, instrument.unit, instrument.description,
-            dict(measurement.attributes or {}), measurement.value,
-        ]  # fmt: skip
-        self.crossing(Kind.MEASUREMENT, None, json.dumps(told, default=str).encode(), Priority.HIGH)
+        told = _told(measurement, _RECORD)
+        if told is not None and self.crossing is not None:
+            self.crossing(Kind.MEASUREMENT, None, told, Priority.HIGH)
 
     def after_fork(self) -> None:
         """In a forked child: new locks, and no total of the parent's. Those go with first use: a work-horse adds nothing up."""
         self._lock = threading.Lock()
-        self._stale = True
+        self._stale, self.journal = True, None
 
     def _forget(self) -> None:
         self._stale = False

@@ -22,6 +22,8 @@ from chegou_otel.signals import points
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from chegou_otel.delivery.journal import Journal
+
 Labels = tuple[tuple[str, "str | int | bool | float"], ...]
 InstrumentKind = Literal["histogram", "counter", "updown", "gauge"]
 
@@ -34,6 +36,8 @@ _MAX_PENDING: Final = 4_096
 _SCOPE_NAME: Final = "chegou_otel"
 #: Stands for every value of a label past its bound, as in the semantic conventions.
 _OTHER: Final = "_OTHER"
+#: What another process can go on adding up. What is so and so high now ends with its process.
+_ADDED_UP: Final = ("histogram", "counter")
 
 
 class Series:
@@ -63,6 +67,9 @@ class Series:
         if cross is not None:
             cross(self, value)
             return
+        self.take(value)
+
+    def take(self, value: float) -> None:
         self._pending.append(value)
         if len(self._pending) > _MAX_PENDING:
             with self.instrument.registry.lock:
@@ -156,6 +163,7 @@ class Registry:
         self._values: dict[str, set[object]] = {}
         #: Where a measurement goes instead of into the totals: to the parent, or, right after a fork, over the parent's totals.
         self.cross: Callable[[Series, float], None] | None = None
+        self.journal: Any = None
 
     def _instrument(self, kind: InstrumentKind, name: str, unit: str, description: str, boundaries: Sequence[float] = ()) -> Instrument:
         with self.lock:
@@ -218,13 +226,25 @@ class Registry:
                     series.reset()
             self.cross = None
 
+    def keep(self, journal: Journal) -> None:
+        """In a worker: what is added up is noted first."""
+        self._forget()
+        self.journal = journal
+        self.cross = self._note
+
+    def _note(self, series: Series, value: float) -> None:
+        with self.journal.lock:
+            if series.instrument.kind in _ADDED_UP:
+                self.journal.note(_told(series, value))
+            series.take(value)
+
     def cross_to_parent(self) -> None:
         """In a work-horse: measurements leave as frames and are aggregated by the parent."""
         self.cross = self._cross
 
     @guarded
     def _cross(self, series: Series, value: float) -> None:
-        self.append(Kind.MEASUREMENT, None, series.told + json.dumps(value).encode() + b"]", Priority.HIGH)
+        self.append(Kind.MEASUREMENT, None, _told(series, value), Priority.HIGH)
 
     def replay(
         self, kind: InstrumentKind, name: str, unit: str, description: str, boundaries: list[float], labels: Any, value: float
@@ -232,3 +252,7 @@ class Registry:
         """Take a measurement that came over from a work-horse."""
         instrument = self._instrument(kind, name, unit, description, boundaries)
         instrument.series(tuple((key, item) for key, item in labels)).record(value)
+
+
+def _told(series: Series, value: float) -> bytes:
+    return series.told + json.dumps(value).encode() + b"]"

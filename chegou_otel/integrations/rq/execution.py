@@ -25,7 +25,7 @@ from chegou_otel.integrations.rq import resources, shape
 from chegou_otel.integrations.rq.claims import Claims
 from chegou_otel.integrations.rq.enqueue import function_of, system
 from chegou_otel.integrations.rq.metrics import Measures
-from chegou_otel.integrations.rq.quiet import loud, make_loud, make_quiet
+from chegou_otel.integrations.rq.quiet import loud, make_loud, make_quiet, make_worker
 from chegou_otel.integrations.rq.teller import Teller
 from chegou_otel.signals.encoding import Safe, Static
 from chegou_otel.signals.errors import type_name
@@ -233,8 +233,8 @@ class Executions:
 
     def patch_worker(self, module: ModuleType) -> None:
         runtime, worker = self.runtime, module.BaseWorker
-        for name in ("__init__", "work"):
-            runtime.wrap(worker, name, functools.partial(make_quiet, runtime))
+        runtime.wrap(worker, "__init__", functools.partial(make_quiet, runtime))
+        runtime.wrap(worker, "work", functools.partial(make_worker, runtime))
         runtime.wrap(worker, "perform_job", self._make_perform_job)
         runtime.wrap(worker, "handle_exception", self._make_handle_exception)
         for name in _CALLBACKS:

@@ -37,6 +37,7 @@ def install(runtime: Runtime, executions: Executions) -> None:
     job = job_under_way()
     if job is None or not runtime.recording:
         return
+    runtime.keep_measurements()
     execution = begin(executions, job)
     if execution is None:
         return

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry.context import Context, attach, get_current
 
+from chegou_otel._guard import guarded
 from chegou_otel.correlation import reset
 from chegou_otel.integrations.redis import QUIET
 
@@ -37,6 +38,24 @@ def make_loud(runtime: Runtime, original: Callable[..., Any]) -> Callable[..., A
         return loud(original, *args, **kwargs) if runtime.armed else original(*args, **kwargs)
 
     return call
+
+
+def make_worker(runtime: Runtime, original: Callable[..., Any]) -> Callable[..., Any]:
+    """Around ``work``: this process is a worker from now on."""
+    quiet = make_quiet(runtime, original)
+
+    @functools.wraps(original)
+    def work(*args: Any, **kwargs: Any) -> Any:
+        if runtime.armed:
+            _keep(runtime)
+        return quiet(*args, **kwargs)
+
+    return work
+
+
+@guarded
+def _keep(runtime: Runtime) -> None:
+    runtime.keep_measurements()
 
 
 def make_quiet(runtime: Runtime, original: Callable[..., Any]) -> Callable[..., Any]:
