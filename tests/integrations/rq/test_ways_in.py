@@ -141,10 +141,12 @@ def test_a_duplicate_of_a_unique_job_is_turned_away_without_an_error(telemetry, 
 
 def test_a_job_that_could_not_be_enqueued_is_new_when_it_is_tried_again(telemetry, queue):
     import redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
 
     job = Job.create(hub_jobs.ok, ("x",), connection=queue.connection)
     with pytest.raises(redis.ConnectionError):
-        rq.Queue(connection=redis.Redis(port=1)).enqueue_job(job)
+        rq.Queue(connection=redis.Redis(port=1, retry=Retry(NoBackoff(), 0))).enqueue_job(job)
     queue.enqueue_job(job)
 
     assert [(span.name, span.status) for span in telemetry.spans] == [("send default", "ERROR"), ("send default", "UNSET")]
