@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -167,7 +168,19 @@ def test_with_no_worker_alive_a_web_process_reports_until_a_worker_appears(hub, 
     os.kill(master.pid, signal.SIGSTOP)
     worker.kill()
     worker.wait()
-    assert leader(watch, [child]) is child  # it was forked from a candidate, and is one itself
+    assert leader(watch, [child]) is child
+
+
+def test_a_child_that_was_forked_while_its_parent_reported_is_a_candidate_itself(hub, watch):
+    hub.queue().enqueue("measured_jobs.report_sales")
+    parent = hub.start("reporting_fork.py", **FAST)
+    child = Server(wait_for(lambda: int(re.search(r"^\d+$", hub.said() + "\n0", re.MULTILINE)[0]), 20, "the fork"))
+    assert leader(watch, [parent, child]) is parent
+    before = watch.reporters(0)
+
+    os.kill(parent.pid, signal.SIGSTOP)
+    assert leader(watch, [child], time.monotonic() + 0.1) is child
+    assert watch.reporters(time.monotonic() - 0.5) & before == set()  # over a connection of its own
 
 
 def test_a_cron_scheduler_reports_and_its_jobs_lateness_is_told(hub, watch):
@@ -190,9 +203,9 @@ def test_ranks(redis_client):
     assert not twin.take()
     assert leases[Rank.WORKER].take()  # renewed
     assert leases[Rank.ALONE].take()
-    assert not leases[Rank.WORKER].take()
-    leases[Rank.WORKER].give_back()  # not its own any more
+    leases[Rank.WORKER].give_back()  # it does not know yet that it is not its own any more
     assert redis_client.get(key_of("rq"))
+    assert not leases[Rank.WORKER].take()
     leases[Rank.ALONE].give_back()
     assert leases[Rank.WEB].take()
     assert 0 < redis_client.pttl(key_of("rq")) <= 300
