@@ -37,6 +37,7 @@ def install(runtime: Runtime) -> None:
     runtime.when_imported("rq.worker.base", never.patch_worker)
     runtime.when_imported("rq.registry", Abandoned(runtime, executions).patch)
     runtime.when_imported("rq.queue", functools.partial(executions.claims.patch, runtime))
+    runtime.when_imported("rq.worker_pool", functools.partial(executions.claims.patch, runtime, name="WorkerPool"))
     runtime.when_imported("rq.queue", functools.partial(sync.patch, runtime, executions))
     runtime.when_imported("rq.worker.worker_classes", functools.partial(workhorse.patch, runtime, executions, listener))
     # After whatever else wraps a queue's methods: what was sent was sent before it runs.

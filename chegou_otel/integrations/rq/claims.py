@@ -51,18 +51,18 @@ class Claims:
     def __init__(self) -> None:
         self._connection: Any = None
 
-    def patch(self, runtime: Runtime, module: ModuleType) -> None:
-        """A process that only enqueues may be the one that tells."""
+    def patch(self, runtime: Runtime, module: ModuleType, name: str = "Queue") -> None:
+        """A process that only enqueues may be the one that tells, and so may a pool's, which only begins workers."""
 
         def make(original: Callable[..., None]) -> Callable[..., None]:
             @functools.wraps(original)
-            def __init__(queue: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
-                original(queue, *args, **kwargs)
-                self._connection = getattr(queue, "connection", None) or self._connection
+            def __init__(owner: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+                original(owner, *args, **kwargs)
+                self._connection = getattr(owner, "connection", None) or self._connection
 
             return __init__
 
-        runtime.wrap(module.Queue, "__init__", make)
+        runtime.wrap(getattr(module, name), "__init__", make)
 
     def know(self, connection: Any) -> None:
         if connection is not None:
