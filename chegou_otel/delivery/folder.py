@@ -10,10 +10,20 @@ import re
 import stat
 import time
 import zlib
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, Literal
 
 ABANDONED_SECONDS: Final = 3600
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9_.-]")
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """Where frames go. ``reason`` says why it is not a better place."""
+
+    kind: Literal["disk", "memory", "none", "sink"]
+    path: str | None
+    reason: str
 
 
 def service_hash(service: str) -> int:

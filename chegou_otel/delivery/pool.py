@@ -6,10 +6,10 @@ import errno
 import os
 import threading
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 from chegou_otel.delivery import folder, ledger, process
+from chegou_otel.delivery.folder import Storage
 from chegou_otel.delivery.frames import FRAME_HEADER, HEADER_BYTES, W_HELD, W_MORE, W_PID, W_POSITION, W_SHIPPER, W_SHIPPER_STARTED, Reason
 from chegou_otel.delivery.segments import SHIPPER, WRITER, NotOurs, Segment, in_use
 
@@ -25,15 +25,6 @@ RETRY_AFTER: Final = 1.0
 SPARE: Final = 1
 #: So many segments of others at a time, at most.
 ADOPT_MAX: Final = 32
-
-
-@dataclass(frozen=True, slots=True)
-class Storage:
-    """Where frames go. ``reason`` says why it is not a better place."""
-
-    kind: Literal["disk", "memory", "none", "sink"]
-    path: str | None
-    reason: str
 
 
 class Pool:

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, Final
 from chegou_otel import _guard
 from chegou_otel.delivery import handover, ledger, segments
 from chegou_otel.delivery.courier import Courier
+from chegou_otel.delivery.folder import Storage
 from chegou_otel.delivery.frames import FRAME_HEADER, NO_SCOPE, W_MORE, Kind, Priority, Reason
 from chegou_otel.delivery.origin import ours
-from chegou_otel.delivery.pool import Pool, Storage
+from chegou_otel.delivery.pool import Pool
 from chegou_otel.delivery.protobuf import RESOURCE_OF_SCOPE, field
 from chegou_otel.delivery.sockets import prepare
 
