@@ -46,8 +46,7 @@ _hooked = False
 def _renew_all() -> None:
     segments.in_use.clear()
     for known in _recorders:
-        recorder = known()
-        if recorder is not None:
+        if (recorder := known()) is not None:
             recorder._renew()
 
 
