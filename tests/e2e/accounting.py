@@ -145,6 +145,11 @@ class Floor:
             lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie", timeout, f"the end of {pid}\n{self.said()}"
         )
 
+    def wait_idle_or_gone(self, process):
+        """The worker has dealt with its job: it waits for the next, or ended."""
+        states = lambda: {self.redis.hget(key, "state") for key in self.redis.smembers("rq:workers")}  # noqa: E731
+        wait_for(lambda: process.poll() is not None or b"busy" not in states(), 30, f"a worker at rest\n{self.said()}")
+
     def expire_heartbeats(self):
         """Let RQ take what is started for abandoned now, not in a minute and a half."""
         registry = self.queue.started_job_registry

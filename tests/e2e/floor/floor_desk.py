@@ -14,6 +14,8 @@ OPTIONS = {
     "retried": {"retry": rq.Retry(max=1)},
     "orphan_retried": {"retry": rq.Retry(max=1)},
     "timed_out": {"job_timeout": 1},
+    "busy_1s": {"job_timeout": 1},
+    "busy_3s": {"job_timeout": 3},
 }
 
 queue = rq.Queue(connection=redis.Redis(port=int(os.environ["FLOOR_REDIS_PORT"])))
@@ -22,7 +24,10 @@ numbers = iter(range(1, 1_000_000))
 
 def enqueue(name, **more):
     with chegou_otel.use_correlation_id(f"floor-{name.replace('_', '-')}-{next(numbers):06d}") as known:
-        job = queue.enqueue(f"floor_jobs.{name}", **{"job_timeout": 60, **OPTIONS.get(name, {}), **more})
+        job = queue.enqueue(
+            f"floor_jobs.{name.partition('_')[0] if name.startswith('busy') else name}",
+            **{"job_timeout": 60, **OPTIONS.get(name, {}), **more},
+        )
     said.append([name, job.id, known])
     return job
 

@@ -147,3 +147,16 @@ def orphan_retried():
     if rq.get_current_job().retries_left:
         time.sleep(4)
     note(ending="orphan_retried done", pid=os.getpid())
+
+
+def busy():
+    """Nothing but calls into telemetry, until something from outside ends it."""
+    record("busy")
+    tracer, counter = trace.get_tracer("floor"), metrics.get_meter("floor").create_counter("floor.busy")
+    quiet = logging.getLogger("floor.busy")
+    quiet.propagate, quiet.level = False, logging.INFO
+    while True:
+        with tracer.start_as_current_span("busy") as span:
+            span.set_attribute("n", 1)
+            quiet.info("busy")
+            counter.add(1)
