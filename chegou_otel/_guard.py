@@ -3,20 +3,20 @@
 ``guarded`` wraps *our* code, never the user's call. It stops ``Exception`` and nothing wider, and it never stops an
 exception that somebody else raised into our frame: RQ's time-outs and stop requests come out of signal handlers, in
 whatever code runs at that moment, and are plain ``Exception`` subclasses. Integrations register such types with
-:func:`let_through`.
+:func:`let_through`. Whose exception it is, is asked in one place: :func:`foreign_in`.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
-import sys
 import threading
 from collections import Counter
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FrameType
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -40,15 +40,38 @@ def let_through(*types: type[BaseException]) -> None:
         _let_through = tuple({*_let_through, *types})
 
 
-def is_foreign(error: BaseException) -> bool:
-    """Whether ``error`` was raised into our code from outside (a time-out, a stop request) and must go on its way."""
-    return isinstance(error, _let_through)
+def foreign_in(error: BaseException) -> BaseException | None:
+    """What was raised into our code from outside (a time-out, a stop request): ``error`` itself, or what it hides.
+
+    The standard library, too, can fail while it cleans up after an alarm, and the alarm is then the context of its failure. What
+    our caller was handling before we began is such a context as well, but was not caught in a frame that ``error`` came through.
+    """
+    if isinstance(error, _let_through):
+        return error
+    frames: set[FrameType] = set()
+    seen: set[int] = set()
+    hidden = error.__context__ if _let_through else None
+    while hidden is not None:
+        step = error.__traceback__
+        while step is not None:
+            frames.add(step.tb_frame)
+            step = step.tb_next
+        caught = hidden.__traceback__
+        if caught is None or caught.tb_frame not in frames:
+            return None
+        if isinstance(hidden, _let_through):
+            return hidden
+        # A context that somebody set by hand may go round in circles: what was looked at has no second turn.
+        error, hidden = hidden, None if id(hidden) in seen else hidden.__context__
+        seen.add(id(error))
+    return None
 
 
 def pass_foreign(error: BaseException) -> None:
-    """First thing in an ``except Exception`` that has an answer of its own: raise again what is not ours to answer."""
-    if isinstance(error, _let_through):
-        raise error
+    """First thing in an ``except Exception``: raise what is not ours to answer, also when ``error`` hides it."""
+    foreign = foreign_in(error)
+    if foreign is not None:
+        raise foreign
 
 
 def report(where: str, error: BaseException) -> None:
@@ -62,16 +85,6 @@ def report(where: str, error: BaseException) -> None:
     logger.warning("chegou_otel failed in %s; the application goes on, with less telemetry", where, exc_info=error)
 
 
-def _under(error: BaseException, known: BaseException | None) -> BaseException | None:
-    """The foreign exception that ``error`` hides: the standard library, too, can fail while it cleans up after an alarm."""
-    seen: BaseException | None = error
-    while seen is not None and seen is not known:
-        if isinstance(seen, _let_through):
-            return seen
-        seen = seen.__context__
-    return None
-
-
 def guarded(function: Callable[P, R]) -> Callable[P, R | None]:
     """Run ``function``; on failure count it, say so once, and return ``None``."""
 
@@ -80,14 +93,8 @@ def guarded(function: Callable[P, R]) -> Callable[P, R | None]:
         try:
             return function(*args, **kwargs)
         except Exception as error:
-            if isinstance(error, _let_through):
-                raise
-            failed = error
-        # Outside of the ``except``: what the caller was handling already is none of this failure's doing.
-        foreign = _under(failed, sys.exception())
-        if foreign is not None:
-            raise foreign
-        report(f"{function.__module__}.{function.__qualname__}", failed)
-        return None
+            pass_foreign(error)
+            report(f"{function.__module__}.{function.__qualname__}", error)
+            return None
 
     return run

@@ -95,8 +95,7 @@ def _handle(segment: Segment, start: int, handlers: Handlers, number: int, paylo
     try:
         found = handler(payload)
     except Exception as error:
-        if _guard.is_foreign(error):
-            raise
+        _guard.pass_foreign(error)
         _guard.report(f"chegou_otel.delivery, the handler of {kind.name}", error)
         return False
     if isinstance(found, Hold):

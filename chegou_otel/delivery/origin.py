@@ -1,4 +1,9 @@
-"""Whose exception is it: a failure of our code, or something that a signal handler raised into it?"""
+"""Whose exception is it, where no application code is ever called: a failure of ours, or of a signal handler?
+
+Everywhere else the question is one of types (``_guard.foreign_in``): a failing ``__str__`` of the application's is stopped by a
+guard although its frame is not ours. In the recorder it need not be, so every frame counts, and a handler whose exception nobody
+registered is told as well.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +21,9 @@ def ours(error: BaseException) -> bool:
     """Whether our code failed, or the standard library under it.
 
     What a signal handler raises has the handler's frame on its way, which is neither; what another thread sets has a
-    registered type.
+    registered type, and is raised again here, also when ``error`` hides it.
     """
-    if not isinstance(error, Exception) or _guard.is_foreign(error):
-        return False
+    _guard.pass_foreign(error)
     trace = error.__traceback__
     while trace is not None:
         if not _known(trace.tb_frame.f_code.co_filename):

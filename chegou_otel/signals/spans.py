@@ -20,6 +20,7 @@ from chegou_otel._guard import guarded
 from chegou_otel.correlation import ATTRIBUTE
 from chegou_otel.delivery import otlp
 from chegou_otel.delivery.frames import Kind, Priority
+from chegou_otel.signals import misuse
 from chegou_otel.signals.encoding import Safe, Static
 from chegou_otel.signals.errors import describe, message_of, type_name
 
@@ -186,6 +187,9 @@ class Span(SdkSpan):
     def set_attribute(self, key: str, value: types.AnyValue) -> None:
         if self._is_late():
             return
+        if not (isinstance(key, str) and key):
+            misuse.ignored("a key of a span's attributes", key)
+            return
         extra = self.extra
         if len(extra) < self.tracer.state.encoder.max_count or key in extra:
             extra[key] = value
@@ -193,7 +197,7 @@ class Span(SdkSpan):
             self._dropped += 1
 
     def set_attributes(self, attributes: Mapping[str, types.AnyValue]) -> None:
-        for key, value in attributes.items():
+        for key, value in misuse.fields("attributes of a span", attributes).items():
             self.set_attribute(key, value)
 
     def set_static(self, static: Static) -> None:
@@ -202,10 +206,13 @@ class Span(SdkSpan):
 
     def update_name(self, name: str) -> None:
         if not self._is_late():
-            self.static = Static(name, self.static.kind, self.static.attributes)
+            self.static = Static(misuse.text("the name of a span", name), self.static.kind, self.static.attributes)
 
     def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
         if self._is_late():
+            return
+        if not isinstance(status, Status | StatusCode):
+            misuse.ignored("the status of a span", status)  # type: ignore[unreachable]
             return
         new = status if isinstance(status, Status) else Status(status, description)
         if self._status.status_code is StatusCode.OK or new.status_code is StatusCode.UNSET:
@@ -218,15 +225,20 @@ class Span(SdkSpan):
         if self._event_list is None:
             self._event_list = []
         if len(self._event_list) < self.tracer.state.max_events:
-            self._event_list.append(Event(name, attributes, time_ns() if timestamp is None else timestamp))
+            fields = misuse.fields("attributes of an event", attributes)
+            when = misuse.moment("the time of an event", timestamp)
+            self._event_list.append(Event(misuse.text("the name of an event", name), fields, time_ns() if when is None else when))
 
     def add_link(self, context: SpanContext, attributes: types.Attributes = None) -> None:
+        if not isinstance(context, SpanContext):
+            misuse.ignored("the context of a link", context)  # type: ignore[unreachable]
+            return
         if self._is_late() or not (context.is_valid or attributes or context.trace_state):
             return
         if self._link_list is None:
             self._link_list = []
         if len(self._link_list) < self.tracer.state.max_links:
-            self._link_list.append(Link(context, attributes))
+            self._link_list.append(Link(context, misuse.fields("attributes of a link", attributes)))
 
     def record_exception(
         self, exception: BaseException, attributes: types.Attributes = None, timestamp: int | None = None, escaped: bool = False
@@ -234,7 +246,7 @@ class Span(SdkSpan):
         described = describe(exception, self.tracer.state.encoder)
         if escaped:
             described["exception.escaped"] = Safe("True")
-        self.add_event("exception", {**described, **(attributes or {})}, timestamp)
+        self.add_event("exception", {**described, **misuse.fields("attributes of an event", attributes)}, timestamp)
 
     def fail(self, error: BaseException, *, record: bool = True) -> None:
         """Mark the span failed by ``error``; with ``record``, tell the exception as an event."""
@@ -248,6 +260,8 @@ class Span(SdkSpan):
     def end(self, end_time: int | None = None) -> None:
         if self._end_time is not None:
             return
+        if end_time is not None:
+            end_time = misuse.moment("the end of a span", end_time)
         processor = self.tracer.state.processor
         if processor is None:
             self._end_time = end_time or time_ns()

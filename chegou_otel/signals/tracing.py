@@ -24,6 +24,7 @@ from chegou_otel._guard import guarded
 from chegou_otel.correlation import rng
 from chegou_otel.delivery import otlp
 from chegou_otel.delivery.frames import Kind, Priority
+from chegou_otel.signals import misuse
 from chegou_otel.signals.current import CurrentSpan
 from chegou_otel.signals.encoding import Encoder, Static
 from chegou_otel.signals.spans import _UNSET, QuietSpan, Span, correlation_block
@@ -223,8 +224,11 @@ class Tracer(sdk.Tracer):
         set_status_on_exception: bool = True,
     ) -> ApiSpan:
         try:
-            span = self.begin(Static(str(name), kind.value), attributes, start_time, context=context, links=links or ())
-        except Exception as error:  # what somebody passes, or a sampler of theirs, must not break their work
+            context = misuse.context(context)
+            static = Static(misuse.text("the name of a span", name), misuse.kind(kind))
+            told, start = misuse.fields("attributes of a span", attributes), misuse.moment("the start of a span", start_time)
+            span = self.begin(static, told, start, context=context, links=misuse.links(links) if links else ())
+        except Exception as error:  # a sampler of theirs must not break their work
             _guard.pass_foreign(error)
             _guard.report("chegou_otel.signals.tracing.Tracer.start_span", error)
             return NonRecordingSpan(current_span(context).get_span_context())

@@ -16,4 +16,6 @@ def tell_ledger():
 
 
 atexit.register(tell_ledger)  # before ours, so it runs after ours
-telemetry = chegou_otel.setup(os.environ.get("FLOOR_SERVICE", "floor"), active="always", exit_timeout=10.0)
+telemetry = chegou_otel.setup(
+    os.environ.get("FLOOR_SERVICE", "floor"), active="always", exit_timeout=float(os.environ.get("CHEGOU_OTEL_EXIT_TIMEOUT", "10"))
+)
