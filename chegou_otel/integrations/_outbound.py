@@ -20,6 +20,8 @@ from chegou_otel.signals.encoding import Safe, Static
 from chegou_otel.signals.errors import type_name
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from chegou_otel._runtime import Runtime
     from chegou_otel.signals.metrics import Series
 
@@ -33,7 +35,7 @@ _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", 
 class Request:
     """One request on its way. ``headers`` are to be added to it, and to nothing that is made from it later."""
 
-    __slots__ = ("_key", "_outbound", "_span", "_start", "_token", "headers")
+    __slots__ = ("_carrier", "_kept", "_key", "_outbound", "_span", "_start", "_token", "headers")
 
     def __init__(self, outbound: Outbound, span: Any, token: Any, headers: list[tuple[str, str]], key: tuple[str, str, int | None]) -> None:
         self._outbound = outbound
@@ -41,11 +43,31 @@ class Request:
         self._token = token
         self._key = key
         self.headers = headers
+        self._carrier: Any = None
         self._start = perf_counter()
+
+    def on(self, carrier: Any) -> Self:
+        """Put the headers on a request object until the request ends.
+
+        On a copy of its own headers: a redirect is made from those that stay on it.
+        """
+        if self.headers:
+            kept = carrier.headers
+            headers = kept.copy()
+            headers.update(self.headers)
+            self._carrier, self._kept = carrier, kept
+            carrier.headers = headers
+        return self
+
+    def _off(self) -> None:
+        if self._carrier is not None:
+            self._carrier.headers = self._kept
+            self._carrier = None
 
     @guarded
     def end(self, status: int) -> None:
         """An answer came; its headers are read."""
+        self._off()
         static, series = self._outbound.answered(self._key, status)
         self._span.set_static(static)
         if status >= _ERRORS_FROM:
@@ -55,6 +77,7 @@ class Request:
     @guarded
     def fail(self, error: BaseException) -> None:
         """No answer came."""
+        self._off()
         self._span.fail(error)
         self._close(self._outbound.failed(self._key, error))
 

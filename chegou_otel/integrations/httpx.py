@@ -29,19 +29,13 @@ def _patch(runtime: Runtime, module: ModuleType) -> None:
     def begin(request: Any) -> Request | None:
         url = request.url
         hop = outbound.begin(request.method, str(url), url.host, url.port or _PORTS.get(url.scheme))
-        if hop is not None and hop.headers:
-            # A copy for this hop alone: a redirect is built from the headers that stay on the request.
-            headers = request.headers.copy()
-            headers.update(hop.headers)
-            request.headers = headers
-        return hop
+        return None if hop is None else hop.on(request)
 
     def make(original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def send(self: Any, request: Any) -> Any:
             if not runtime.armed:
                 return original(self, request)
-            headers = request.headers
             hop = begin(request)
             try:
                 response = original(self, request)
@@ -49,8 +43,6 @@ def _patch(runtime: Runtime, module: ModuleType) -> None:
                 if hop is not None:
                     hop.fail(error)
                 raise
-            finally:
-                request.headers = headers
             if hop is not None:
                 hop.end(response.status_code)
             return response
@@ -62,7 +54,6 @@ def _patch(runtime: Runtime, module: ModuleType) -> None:
         async def send(self: Any, request: Any) -> Any:
             if not runtime.armed:
                 return await original(self, request)
-            headers = request.headers
             hop = begin(request)
             try:
                 response = await original(self, request)
@@ -70,8 +61,6 @@ def _patch(runtime: Runtime, module: ModuleType) -> None:
                 if hop is not None:
                     hop.fail(error)
                 raise
-            finally:
-                request.headers = headers
             if hop is not None:
                 hop.end(response.status_code)
             return response

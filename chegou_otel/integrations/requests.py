@@ -29,20 +29,14 @@ def _patch(runtime: Runtime, module: ModuleType) -> None:
     @guarded
     def begin(prepared: Any) -> Request | None:
         parts = urlsplit(prepared.url)
-        request = outbound.begin(prepared.method or "GET", prepared.url, parts.hostname or "", parts.port or _PORTS.get(parts.scheme))
-        if request is not None and request.headers:
-            # A copy for this hop alone: a redirect is prepared from the headers that stay on the request.
-            headers = prepared.headers.copy()
-            headers.update(request.headers)
-            prepared.headers = headers
-        return request
+        hop = outbound.begin(prepared.method or "GET", prepared.url, parts.hostname or "", parts.port or _PORTS.get(parts.scheme))
+        return None if hop is None else hop.on(prepared)
 
     def make(original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def send(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
             if not runtime.armed:
                 return original(self, request, *args, **kwargs)
-            headers = request.headers
             hop = begin(request)
             try:
                 response = original(self, request, *args, **kwargs)
@@ -50,8 +44,6 @@ def _patch(runtime: Runtime, module: ModuleType) -> None:
                 if hop is not None:
                     hop.fail(error)
                 raise
-            finally:
-                request.headers = headers
             if hop is not None:
                 hop.end(response.status_code)
             return response
