@@ -183,10 +183,12 @@ def test_an_unsampled_parent_has_unsampled_children(telemetry, tracer):
 def test_a_sampler_from_the_environment_is_asked(monkeypatch):
     from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
+    from chegou_otel.redaction import Redactor
+    from chegou_otel.signals.encoding import Encoder
     from chegou_otel.signals.tracing import State, TracerProvider
 
     recorded = []
-    state = State(lambda *frame: recorded.append(frame), None, fast=True)
+    state = State(lambda *frame: recorded.append(frame), Encoder(Redactor()), fast=True)
     provider = TracerProvider(state, SdkProvider().resource, sampler=ALWAYS_OFF)
     span = provider.get_tracer("x").start_span("never")
     span.end()
