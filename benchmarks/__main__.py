@@ -1,4 +1,4 @@
-"""`python -m benchmarks [overhead] [rq] [footprint] [--rounds N] [--requests N] [--json FILE]`."""
+"""`python -m benchmarks [overhead] [rq] [footprint] [hanging] [--rounds N] [--requests N] [--json FILE]`."""
 
 import argparse
 import json
@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmarks.environments import MakeError
 from benchmarks.footprint import footprint
+from benchmarks.hanging import hanging
 from benchmarks.jobs import rq
 from benchmarks.overhead import HEAVY_REQUESTS, OURS, UPSTREAM, Plan, Say, overhead
 from benchmarks.runs import RunError
@@ -19,6 +20,7 @@ BENCHMARKS: dict[str, Callable[[Servers, Plan, Say], dict[str, Any]]] = {
     "overhead": overhead,
     "rq": rq,
     "footprint": footprint,
+    "hanging": hanging,
 }
 
 
