@@ -55,7 +55,7 @@ def spent(start: Start) -> dict[str, Any]:
     """The attributes of an execution that ends in this process."""
     own = resource.getrusage(resource.RUSAGE_SELF)
     peak = own.ru_maxrss * 1024
-    found: dict[str, Any] = {"rq.job.cpu_time": max(0.0, _cpu(own) - start.cpu), "rq.job.peak_memory": peak}
+    found: dict[str, Any] = {"rq.job.cpu_time": _seconds(_cpu(own) - start.cpu), "rq.job.peak_memory": peak}
     if start.resident:
         found["rq.job.memory_growth"] = max(0, _top(start, peak) - start.resident)
     return found
@@ -73,14 +73,19 @@ def _top(start: Start, peak: int) -> int:
 def of_dead(usage: Any, start: Sequence[float] | None) -> dict[str, Any]:
     """The attributes of an execution whose process the kernel accounted for. ``start``: what it wrote, if it came so far."""
     peak = usage.ru_maxrss * 1024
-    found: dict[str, Any] = {"rq.job.cpu_time": usage.ru_utime + usage.ru_stime, "rq.job.peak_memory": peak}
+    found: dict[str, Any] = {"rq.job.cpu_time": _seconds(usage.ru_utime + usage.ru_stime), "rq.job.peak_memory": peak}
     if start is None:
         return found
     began = Start(*start)  # type: ignore[arg-type]
-    found["rq.job.cpu_time"] = max(0.0, found["rq.job.cpu_time"] - began.cpu)
+    found["rq.job.cpu_time"] = _seconds(found["rq.job.cpu_time"] - began.cpu)
     if began.resident and (peak > began.peak or not began.hidden):
         found["rq.job.memory_growth"] = max(0, peak - began.resident)
     return found
+
+
+def _seconds(used: float) -> float:
+    """To the microsecond, which is what the kernel counts in."""
+    return round(max(0.0, used), 6)
 
 
 def _cpu(own: resource.struct_rusage) -> float:
