@@ -12,7 +12,7 @@ import functools
 from typing import TYPE_CHECKING
 
 from chegou_otel import _guard
-from chegou_otel.integrations.rq import carrier, enqueue, execution, late, logs, quiet, reporter, schedulers, sync, workhorse
+from chegou_otel.integrations.rq import carrier, connection, enqueue, execution, late, logs, quiet, reporter, schedulers, sync, workhorse
 from chegou_otel.integrations.rq.abandoned import Abandoned
 from chegou_otel.integrations.rq.listener import Listener
 from chegou_otel.integrations.rq.never_ran import NeverRan
@@ -27,6 +27,7 @@ def install(runtime: Runtime) -> None:
     executions = execution.Executions(runtime)
     listener = Listener(runtime, executions)  # in every process: a web worker may be the one that finds a dead worker's segment
     logs.install(runtime)
+    runtime.when_imported("rq.job", _prepare)
     runtime.when_imported("rq.timeouts", _let_timeouts_through)
     runtime.when_imported("rq.exceptions", _let_stops_through)
     runtime.when_imported("rq.job", functools.partial(carrier.patch, runtime))
@@ -49,6 +50,10 @@ def install(runtime: Runtime) -> None:
     late.install(runtime, executions)
     if runtime.role in ("worker", "scheduler") and late.job_under_way() is None:
         quiet.process(runtime)
+
+
+def _prepare(_module: ModuleType) -> None:
+    connection.prepare()
 
 
 def _let_timeouts_through(module: ModuleType) -> None:

@@ -29,6 +29,20 @@ def address(client: Any) -> str:
     return f"{place}/{found.get('db') or 0}"
 
 
+def prepare() -> None:
+    """Import now what making and opening a connection imports by the way.
+
+    Our threads do both. A fork (a pool begins a worker) while one of them imports leaves the child with a module lock that
+    nobody releases, and the child waits for it with its own first connection.
+    """
+    import encodings.idna  # noqa: F401, of any host name that is text
+    import importlib.metadata
+
+    import redis
+
+    importlib.metadata.version(redis.__name__)  # redis-py asks that for every pool, to say who it is
+
+
 def like(client: Any) -> Any:
     """A client of our own for the same database. Nothing connects before it is used."""
     import redis
