@@ -342,11 +342,29 @@ class Unspeakable:
 @pytest.mark.parametrize(
     "wrong", [{"name": Unspeakable()}, {"name": "x", "links": [None]}, {"name": "x", "kind": None}], ids=["name", "links", "kind"]
 )
-def test_a_span_that_cannot_be_begun_is_none_and_the_work_goes_on(wrong):
+def test_a_span_begun_with_something_wrong_goes_without_it(wrong):
     from opentelemetry import trace
 
     with capture() as recorded:
         tracer = trace.get_tracer("guards")
         with tracer.start_as_current_span("outer"), tracer.start_as_current_span(**wrong) as span:
-            assert not span.is_recording()
+            assert span.is_recording()
+        assert len(recorded.span_names()) == 2
+
+
+def test_a_span_that_cannot_be_begun_is_none_and_the_work_goes_on(monkeypatch):
+    from opentelemetry import trace
+
+    from chegou_otel.signals.tracing import Tracer
+
+    def fail(*_args, **_kwargs):
+        raise Forced("begin")
+
+    with capture() as recorded:
+        tracer = trace.get_tracer("guards")
+        with tracer.start_as_current_span("outer"):
+            monkeypatch.setattr(Tracer, "begin", fail)
+            with tracer.start_as_current_span("never") as span:
+                assert not span.is_recording()
+            monkeypatch.undo()
         assert recorded.span_names() == ["outer"]
