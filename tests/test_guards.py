@@ -29,7 +29,7 @@ from chegou_otel import _guard
 from chegou_otel.testing import capture
 from tests.delivery.receiver import raw_server
 
-pytestmark = [pytest.mark.lenient, pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.lenient, pytest.mark.slow, pytest.mark.long, pytest.mark.filterwarnings("ignore")]
 
 PROJECT = Path(__file__).parent / "integrations" / "django" / "project"
 NOT_IN_APPLICATIONS = ("chegou_otel.local", "chegou_otel.cli", "chegou_otel.testing", "chegou_otel.app", "chegou_otel.__main__")

@@ -19,7 +19,7 @@ import rq.worker
 from tests.delivery.receiver import Receiver
 from tests.e2e.accounting import Books, Floor, attributes
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(180)]
 
 #: What each execution of such a job ends as, in order.
 ENDINGS = {

@@ -11,7 +11,7 @@ from tests.delivery.receiver import unused_port, wait_for
 from tests.e2e.accounting import Books, Floor, attributes
 from tests.e2e.collector import Collector
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(240)]
 
 JOBS = 2_000
 WORKERS = 4

@@ -14,7 +14,7 @@ import rq
 from tests.delivery.receiver import Receiver, wait_for
 from tests.e2e.accounting import Floor, attributes
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(120)]
 
 CLASSES = ("Worker", "SpawnWorker", "SimpleWorker")
 

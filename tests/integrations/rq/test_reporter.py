@@ -25,6 +25,8 @@ from tests import redis_server
 from tests.delivery.receiver import wait_for
 from tests.integrations.rq.conftest import attributes
 
+pytestmark = pytest.mark.slow
+
 LEASE = 1.5
 FAST = {"OTEL_METRIC_EXPORT_INTERVAL": "300", "HUB_LEASE": str(LEASE)}
 #: Only the reporter asks for the first five of a queue.

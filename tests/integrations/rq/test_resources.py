@@ -9,6 +9,8 @@ import pytest
 from chegou_otel.integrations.rq import resources
 from tests.integrations.rq.conftest import attributes
 
+pytestmark = pytest.mark.slow
+
 MIB = 1 << 20
 
 

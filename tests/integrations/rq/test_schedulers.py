@@ -17,6 +17,8 @@ from tests.integrations.http_servers import Origin
 from tests.integrations.rq.conftest import attributes
 from tests.integrations.rq.ways import run, stored
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def queue(telemetry, redis_client):

@@ -19,6 +19,8 @@ from chegou_otel.integrations.rq.execution import span_id_of
 from tests.delivery.receiver import unused_port, wait_for
 from tests.integrations.rq.conftest import attributes
 
+pytestmark = pytest.mark.slow
+
 #: The parent's courier reads what its work-horse wrote about once a second.
 READ = 2.5
 

@@ -15,6 +15,8 @@ from chegou_otel.integrations.rq import carrier
 from tests.integrations.rq.conftest import PROJECT, attributes
 from tests.integrations.rq.ways import unseen
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def bare(hub):
