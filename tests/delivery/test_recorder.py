@@ -120,6 +120,9 @@ def test_handlers_that_record(make, receiver, alarms, scope):
     alarms(handler, 0.0003)
     number = 0
     while nested < 2000:
+        if number > 100 * (nested + 1):
+            time.sleep(0.0003)  # until the next alarm: on a busy machine the backlog would reach the bound before the alarms are through
+            continue
         assert recorder.append(Kind.SPAN, scopes[number % 70], outer(number))
         number += 1
     signal.setitimer(signal.ITIMER_REAL, 0)
