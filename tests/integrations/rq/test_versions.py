@@ -19,13 +19,16 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def bare(hub):
-    """Run a command where this package cannot even be imported."""
+def bare(hub, tmp_path):
+    """Run a command where this package cannot even be imported, though it may be installed."""
+    nowhere = tmp_path / "nowhere"
+    nowhere.mkdir()
+    (nowhere / "chegou_otel.py").write_text("raise ModuleNotFoundError(__name__)\n")
 
     def run(*command):
-        hub.work(*command, PYTHONPATH=str(PROJECT), HUB_NO_SETUP="1")
+        hub.work(*command, PYTHONPATH=f"{nowhere}:{PROJECT}", HUB_NO_SETUP="1")
 
-    hub.work("-c", "import importlib.util as u, sys; sys.exit(u.find_spec('chegou_otel') is not None)", PYTHONPATH=str(PROJECT))
+    run("-c", "try: import chegou_otel\nexcept ModuleNotFoundError: raise SystemExit(0)\nraise SystemExit(1)")
     return run
 
 
