@@ -61,5 +61,5 @@ def _pip() -> list[str | Path]:
     home = cache() / f"pip-{sys.version_info.major}.{sys.version_info.minor}"
     python = home / "bin" / "python"
     if not python.exists():
-        venv.create(home, with_pip=True)
+        venv.create(home, with_pip=True, symlinks=True)
     return [python, "-m", "pip"]
