@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from chegou_otel._guard import guarded
 from chegou_otel.delivery.search import mentions
-from chegou_otel.integrations.rq.execution import aware, status_of
+from chegou_otel.integrations.rq.execution import nanoseconds, status_of
 from chegou_otel.integrations.rq.never_ran import name_of
 from chegou_otel.integrations.rq.quiet import make_quiet
 
@@ -109,7 +109,3 @@ def _started(registry: Any, job_id: str) -> Any:
             return None
         raise
     return job if status_of(job) == "started" else None
-
-
-def nanoseconds(moment: Any) -> int:
-    return int(aware(moment).timestamp() * 1e9)

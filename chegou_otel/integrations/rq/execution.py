@@ -134,7 +134,7 @@ class Executions:
         made, self.prepared = self.prepared, None
         if made is None or made.job is not job:
             made = self._make(worker, job, queue, since, execution)
-        made.start = int(aware(since).timestamp() * 1e9) if since else time_ns()
+        made.start = nanoseconds(since) if since else time_ns()
         if type(made.span) is Span:
             made.span._start_time = made.start
         made.used = resources.begin()
@@ -242,24 +242,24 @@ class Executions:
                 runtime.wrap(module, name, functools.partial(make_loud, runtime))
 
     def patch_job(self, module: ModuleType) -> None:
-        """The user's function runs loud: their own Redis calls are theirs to see."""
         runtime = self.runtime
-
-        def make(original: Callable[..., Any]) -> Callable[..., Any]:
-            @functools.wraps(original)
-            def _execute(job: Any) -> Any:
-                if not runtime.armed:
-                    return original(job)
-                if self.current is not None:
-                    self.current.named(function_of(job) or job.func_name)
-                return loud(original, job)
-
-            return _execute
-
-        runtime.wrap(module.Job, "_execute", make)
+        runtime.wrap(module.Job, "_execute", self.make_execute)
         for name in _CALLBACKS:
             if hasattr(module.Job, name):  # RQ 2: methods
                 runtime.wrap(module.Job, name, functools.partial(make_loud, runtime))
+
+    def make_execute(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """The user's function runs loud: their own Redis calls are theirs to see."""
+
+        @functools.wraps(original)
+        def _execute(job: Any) -> Any:
+            if not self.runtime.armed:
+                return original(job)
+            if self.current is not None:
+                self.current.named(function_of(job) or job.func_name)
+            return loud(original, job)
+
+        return _execute
 
     def _make_perform_job(self, original: Callable[..., bool]) -> Callable[..., bool]:
         @functools.wraps(original)
@@ -313,6 +313,10 @@ def _facts(worker: Any, job: Any, since: datetime | None) -> dict[str, Any]:
     if job.enqueued_at is not None:
         facts["rq.job.queue_wait"] = max(0.0, ((aware(since) if since else datetime.now(UTC)) - aware(job.enqueued_at)).total_seconds())
     return facts
+
+
+def nanoseconds(moment: datetime) -> int:
+    return int(aware(moment).timestamp() * 1e9)
 
 
 def aware(moment: datetime) -> datetime:

@@ -13,8 +13,8 @@ from chegou_otel._guard import guarded
 from chegou_otel.correlation import Correlation, new_id, reset
 from chegou_otel.integrations.redis import QUIET
 from chegou_otel.integrations.rq import carrier
-from chegou_otel.integrations.rq.enqueue import CRON, function_of
-from chegou_otel.integrations.rq.quiet import loud, make_quiet, wrap_present
+from chegou_otel.integrations.rq.enqueue import CRON
+from chegou_otel.integrations.rq.quiet import make_quiet, wrap_present
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,16 +121,4 @@ class _Later:
 
 def _patch_tasks(runtime: Runtime, executions: Executions, module: ModuleType) -> None:
     """The job class of django-tasks-rq runs the task by itself: what is wrapped in RQ's class is not called."""
-
-    def make(original: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(original)
-        def _execute(job: Any) -> Any:
-            if not runtime.armed:
-                return original(job)
-            if executions.current is not None:
-                executions.current.named(function_of(job) or job.func_name)
-            return loud(original, job)
-
-        return _execute
-
-    runtime.wrap(module.Job, "_execute", make)
+    runtime.wrap(module.Job, "_execute", executions.make_execute)
