@@ -128,7 +128,7 @@ def short_name(requirement: str) -> str:
 
 def _installer(uv: str | None, python: Path) -> list[str]:
     if uv:
-        return [uv, "pip", "install", "--quiet", "--python", str(python)]
+        return [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(python)]
     return [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
 
 

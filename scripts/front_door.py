@@ -25,6 +25,7 @@ SHORT = f"not slow and {NEEDS_MORE}"
 
 FAILED = 1
 INTERRUPTED = 130
+NO_TESTS = 5
 
 
 def main(argv: Sequence[str]) -> int:
@@ -65,6 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     test.add_argument("--rq", help="RQ's line: 3 or 2.12")
     test.add_argument("--redis", choices=["valkey", "debian"], default="valkey", help="the server that the tests start")
     test.add_argument("--short", action="store_true", help="leave the slow tests out")
+    test.add_argument(
+        "--jobs", type=int, default=_jobs(), help="tests at a time (default: %(default)s here); 1 shows their output as it comes"
+    )
 
     _command(commands, "lint", run_lint, "style, types, floors, versions")
     _command(commands, "bench", run_bench, "the benchmarks; their options after `--`")
@@ -111,13 +115,37 @@ def run_test(args: argparse.Namespace) -> int:
     if args.redis == "debian" and not shutil.which("redis-server"):
         raise SetupError("--redis debian needs redis-server: `apt install redis-server`")
     variables = {"HUB_REDIS_SERVER": "redis-server"} if args.redis == "debian" else {}
-    marks = ["-m", SHORT if args.short else NEEDS_MORE]
     worst = 0
     for django, rq in cells:
         environment = cell(args.python, django, rq, label="", extras=["django", "rq", "dev", "upstream"], groups=["test"])
         say(f"testing on Python {_version(args.python)}, Django {django}, RQ {rq}, {args.redis}")
-        worst = max(worst, _inside(environment, ["pytest", *marks, *args.passed_on], variables))
+        worst = max(worst, _pytest(environment, args, variables))
     return worst
+
+
+def _jobs() -> int:
+    """Most tests wait for processes most of the time."""
+    return min(8, 2 * (os.cpu_count() or 1))
+
+
+def _pytest(environment: Environment, args: argparse.Namespace, variables: dict[str, str]) -> int:
+    """Several tests at a time; those that measure time come after the others, one by one."""
+    marks, options = _marks(args)
+    together = ["-n", str(args.jobs), "--dist", "loadgroup"] if args.jobs > 1 else []
+    codes = {
+        _inside(environment, ["pytest", "-m", f"({marks}) and not alone", *together, *options], variables),
+        _inside(environment, ["pytest", "-m", f"({marks}) and alone", *options], variables),
+    }
+    return max(codes) if codes == {NO_TESTS} else max(codes - {NO_TESTS})
+
+
+def _marks(args: argparse.Namespace) -> tuple[str, list[str]]:
+    """The expression of marks, and pytest's other options: one that is given takes the place of ours, as in pytest."""
+    options = list(args.passed_on)
+    if "-m" not in options[:-1]:
+        return SHORT if args.short else NEEDS_MORE, options
+    at = options.index("-m")
+    return options[at + 1], options[:at] + options[at + 2 :]
 
 
 def run_lint(_args: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import entry_points
 
 import pytest
@@ -11,6 +12,22 @@ from tests import redis_server
 
 # An installed package brings its plugin itself; straight from the checkout it is named here. Twice is an error of pytest's.
 pytest_plugins = [] if entry_points(group="pytest11", name="chegou_otel") else ["chegou_otel.testing.plugin"]
+
+
+def pytest_configure(config):
+    """Processes of several workers of xdist keep what waits for delivery apart, and are not as wide as somebody's terminal."""
+    if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+        state = config.rootpath / ".pytest_cache" / "state"
+        os.environ["XDG_STATE_HOME"] = str(state / worker)
+        os.environ.pop("COLUMNS", None)
+
+
+@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in its own
+def pytest_collection_modifyitems(items):
+    """A file's tests share its servers, so they go to one worker; a file that is too long for that names its groups."""
+    for item in items:
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
 
 
 @pytest.fixture(autouse=True)

@@ -63,7 +63,8 @@ class _Carried:
         self._run = run
         self._context = context
 
-    def __call__(self) -> None:
+    def __call__(self, *_thread: object) -> None:
+        """With the thread or without: who wraps ``run`` as a method of the class, as sentry-sdk does, calls it as a function."""
         # This holds the thread and the thread holds this: without it, only the garbage collector frees them.
         if vars(self._thread).get("run") is self:
             del self._thread.run

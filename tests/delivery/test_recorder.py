@@ -40,6 +40,9 @@ def strikes(error):
 def alarms():
     """Calls a handler at random moments of what the main thread does."""
     before = signal.getsignal(signal.SIGALRM)
+    # What strikes inside a finalizer is lost to anybody, on bare Python too.
+    gc.collect()
+    gc.disable()
 
     def start(handler, seconds):
         signal.signal(signal.SIGALRM, handler)
@@ -48,6 +51,7 @@ def alarms():
     yield start
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, before)
+    gc.enable()
 
 
 def drain_names(recorder, receiver, url_is_up=True):
@@ -56,7 +60,7 @@ def drain_names(recorder, receiver, url_is_up=True):
 
 
 @pytest.mark.parametrize("registered", [True, False])
-def test_alarms_inside_append(make, receiver, alarms, registered, monkeypatch, request):
+def test_alarms_inside_append(make, receiver, alarms, registered, monkeypatch):
     """An exception that a signal handler raises reaches the caller, every time; each frame is complete or absent, and the lock is free."""
     monkeypatch.setattr(_guard, "_let_through", (Struck,) if registered else ())
     recorder = make(receiver.url, segment_bytes=64 * 1024, max_bytes=64 << 20)
@@ -73,10 +77,6 @@ def test_alarms_inside_append(make, receiver, alarms, registered, monkeypatch, r
 
     # On a busy machine every attempt to make the first segment would be struck.
     assert recorder.append(Kind.SPAN, scopes[0], made(0))
-    # What strikes inside a finalizer is lost to anybody, on bare Python too.
-    gc.collect()
-    gc.disable()
-    request.addfinalizer(gc.enable)
     alarms(handler, 0.0003)
     while raised < 1000:
         try:

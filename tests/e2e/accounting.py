@@ -195,6 +195,18 @@ class Books:
         """The notes of a job's executions, in their order."""
         return [note for note in self.notes if note["ending"] == ending]
 
+    def odd(self):
+        """Executions that were told without a note, noted without being told, or told twice: for whoever reads a failure."""
+        noted, told = {note["span"]: note for note in self.notes}, Counter(span.span_id.hex() for span in self.consumers)
+        names = {job: name for name, job, _ in self.jobs}
+        tales = [(span.span_id.hex(), names.get(attributes(span)["messaging.message.id"]), attributes(span)) for span in self.consumers]
+        return {
+            "without a note": [tale for tale in tales if tale[0] not in noted],
+            "twice": [tale for tale in tales if told[tale[0]] > 1],
+            "not told": [note for span, note in noted.items() if span not in told],
+            "said": self.said,
+        }
+
     def totals(self, name, *labels):
         """A counter's values (a histogram's counts) by some labels, added up over all series of all instances."""
         newest = {}

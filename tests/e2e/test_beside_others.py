@@ -141,6 +141,13 @@ def sentry():
         server.server_close()
 
 
+def items(came, kind):
+    """The payloads of that kind in Sentry's envelopes: a line of headers, then pairs of a header and a payload."""
+    for envelope in came:
+        lines = [json.loads(line) for line in envelope.split(b"\n")[1:] if line]
+        yield from (payload for header, payload in zip(lines[::2], lines[1::2], strict=False) if header.get("type") == kind)
+
+
 def test_beside_sentry(shop):
     pytest.importorskip("sentry_sdk")
     with sentry() as (dsn, came):
@@ -150,7 +157,9 @@ def test_beside_sentry(shop):
         worker = shop.start("-m", "rq.cli", "worker", "--url", shop.url, "-c", "shop_settings", "--burst", SHOP_SENTRY_DSN=dsn)
         assert worker.wait(60) == 0, shop.said()
         for event in (b"no luck", b"the job failed"):
-            wait_for(lambda event=event: event in b"".join(came), 10, f"sentry's event of {event}")
+            wait_for(lambda event=event: event in b"".join(came), 10, f"sentry's event of {event}\n{shop.said()}")
+    raised = [event["exception"]["values"][-1]["value"] for event in items(came, "event") if "exception" in event]
+    assert sorted(raised) == ["no luck", "the job failed"]  # nothing of ours among what Sentry is told
     wait_for(lambda: shop.jobs, 15, f"the job\n{shop.said()}")
     for path in ("buy", "fail", "stream", "enqueue"):
         wait_for(lambda path=path: served(shop, f"order-{path}"), 15, path)

@@ -16,7 +16,7 @@ import pytest
 from tests.delivery.receiver import Receiver, raw_server
 from tests.e2e.accounting import Floor
 
-pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.alone, pytest.mark.timeout(240)]
 
 JOBS = 500
 PORTION = 25

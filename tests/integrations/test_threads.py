@@ -42,3 +42,22 @@ def test_a_run_that_was_assigned_to_the_instance_runs(telemetry):
     thread.join(10)
 
     assert seen == ["own-run-of-it"]
+
+
+def test_who_wrapped_start_before_us_finds_a_run_to_wrap(monkeypatch, request):
+    """sentry-sdk takes what it finds as ``run`` for the class's function, and calls it with the thread."""
+    seen, original = [], threading.Thread.start
+
+    def start(self):
+        found = getattr(self.run, "__func__", self.run)
+        self.run = lambda: found(threading.current_thread())
+        original(self)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    request.getfixturevalue("telemetry")
+    thread = threading.Thread(target=lambda: seen.append(chegou_otel.get_correlation_id()))
+    with chegou_otel.use_correlation_id("wrapped-inside"):
+        thread.start()
+    thread.join(10)
+
+    assert seen == ["wrapped-inside"]

@@ -13,7 +13,6 @@ import chegou_otel
 OPTIONS = {
     "retried": {"retry": rq.Retry(max=1)},
     "orphan_retried": {"retry": rq.Retry(max=1)},
-    "timed_out": {"job_timeout": 1},
     "busy_1s": {"job_timeout": 1},
     "busy_3s": {"job_timeout": 3},
 }

@@ -25,6 +25,16 @@ def note(**what):
     os.write(_notes, (json.dumps(what) + "\n").encode())
 
 
+def wait_for_notes(text, count, seconds=40):
+    """Until so many are noted, by whichever process."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with open(os.environ["FLOOR_NOTES"]) as file:
+            if file.read().count(text) >= count:
+                return
+        time.sleep(0.02)
+
+
 def record(ending):
     """Every signal once: lines, a counter, a histogram, an inner span, something on the job's own span."""
     key, job, span = uuid.uuid4().hex[:12], rq.get_current_job(), trace.get_current_span()
@@ -86,6 +96,7 @@ def returned():
 
 def timed_out():
     record("timed_out")
+    signal.alarm(1)  # RQ's own alarm, brought forward: a second for all of the job is too short where `setup()` runs in it
     time.sleep(30)
 
 
@@ -145,7 +156,8 @@ def orphan_retried():
     """The first run outlives its worker; the second runs beside it."""
     record("orphan_retried")
     if rq.get_current_job().retries_left:
-        time.sleep(4)
+        wait_for_notes('"orphan_retried"', 2)
+        time.sleep(0.3)
     note(ending="orphan_retried done", pid=os.getpid())
 
 

@@ -37,7 +37,7 @@ def vars_of(account):
 if "SHOP_SENTRY_DSN" in os.environ:
     import sentry_sdk
 
-    sentry_sdk.init(os.environ["SHOP_SENTRY_DSN"], traces_sample_rate=1.0, send_default_pii=True)
+    sentry_sdk.init(os.environ["SHOP_SENTRY_DSN"], traces_sample_rate=1.0, send_default_pii=True, shutdown_timeout=20)
 
 if "SHOP_NO_SETUP" not in os.environ:
     import chegou_otel
