@@ -131,7 +131,7 @@ def _jobs() -> int:
 def _pytest(environment: Environment, args: argparse.Namespace, variables: dict[str, str]) -> int:
     """Several tests at a time; those that measure time come after the others, one by one."""
     marks, options = _marks(args)
-    together = ["-n", str(args.jobs), "--dist", "loadgroup"] if args.jobs > 1 else []
+    together = ["-n", str(args.jobs), "--dist", "loadscope"] if args.jobs > 1 else []
     codes = {
         _inside(environment, ["pytest", "-m", f"({marks}) and not alone", *together, *options], variables),
         _inside(environment, ["pytest", "-m", f"({marks}) and alone", *options], variables),

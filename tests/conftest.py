@@ -22,12 +22,11 @@ def pytest_configure(config):
         os.environ.pop("COLUMNS", None)
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in its own
-def pytest_collection_modifyitems(items):
-    """A file's tests share its servers, so they go to one worker; a file that is too long for that names its groups."""
-    for item in items:
-        if not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    from tests.scheduling import ByServers
+
+    return ByServers(config, log)
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import os
 import socket
 import threading
 import time
@@ -17,9 +18,13 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 PROTOBUF = "application/x-protobuf"
 
 
+#: Tests that run at the same time slow each other down. What is to come in time is measured by who asks for that, not here.
+PATIENCE = 3 if "PYTEST_XDIST_WORKER" in os.environ else 1
+
+
 def wait_for(condition, timeout=10.0, what="the condition"):
     """What ``condition`` returns once it is true."""
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + timeout * PATIENCE
     while True:
         found = condition()
         if found:

@@ -191,12 +191,7 @@ def run(worker, redis_port, folder):
 
 
 def params():
-    return pytest.mark.parametrize(("worker", "ending"), [row(worker, ending) for worker, ending in cells()])
-
-
-def row(*values):
-    """A worker's cells run where its books are."""
-    return pytest.param(*values, id=" x ".join(values), marks=pytest.mark.xdist_group(f"matrix {values[0]}"))
+    return pytest.mark.parametrize(("worker", "ending"), cells(), ids=[f"{w} x {e}" for w, e in cells()])
 
 
 def told(books, ending):
@@ -255,7 +250,7 @@ def test_metrics(runs, worker, ending):
     assert books.totals("floor.size", "ending")[ending,] == len(statuses)
 
 
-@pytest.mark.parametrize("worker", [row(worker) for worker in WORKERS])
+@pytest.mark.parametrize("worker", WORKERS)
 def test_nothing_else_ran_and_nothing_is_left(runs, worker):
     """No span of an execution that was none; nothing dropped, nothing held by the last one out."""
     books = runs(worker)
