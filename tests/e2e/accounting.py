@@ -187,7 +187,7 @@ class Books:
 
     def _once(self, name, items):
         found = dict(items)
-        self.twice[name] = len(items) - len(found)
+        self.twice[name] = sum(count > 1 for count in Counter(key for key, _ in items).values())
         self.ambiguous[name] = sum(line[name]["ambiguous"] for line in self.ledgers)
         return list(found.values())
 

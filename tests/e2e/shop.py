@@ -107,8 +107,8 @@ class Shop:
         assert not lost, f"{len(lost)} of {len(wanted)} lost, such as {lost[:3]}\n{self.said()}"
         twice = Counter()
         ids = Counter(span.span_id for span, _, _ in self.receiver.spans)
-        twice["traces"] = sum(count - 1 for count in ids.values())
-        twice["logs"] = sum(count - 1 for name, count in found["log"].items() if name.startswith("n."))
+        twice["traces"] = sum(count > 1 for count in ids.values())
+        twice["logs"] = sum(count > 1 for name, count in found["log"].items() if name.startswith("n."))
         ledgers = [json.loads(line) for line in self.ledgers_path.read_text().splitlines()]
         ambiguous = {name: sum(each[name]["ambiguous"] for each in ledgers) for name in twice}
         dropped = [each[name]["dropped"] for each in ledgers for name in ("traces", "logs", "metrics") if each[name]["dropped"]]

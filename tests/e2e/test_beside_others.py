@@ -60,7 +60,7 @@ def serving(shop, *command, **env):
     finally:
         # Ctrl-C reaches all of a terminal's processes: runserver's reloader and its child.
         os.killpg(process.pid, signal.SIGINT) if "runserver" in command else process.terminate()
-        process.wait(15)
+        process.wait(60)  # other tests run, too
 
 
 def served(shop, correlation):

@@ -4,6 +4,9 @@ A work-horse that ends in order asks nobody. An abnormal ending may be seen by i
 whoever cleans the registry, perhaps on another host: the first to claim it tells it. Where Redis does not answer, everybody may
 tell: twice the same span ID is better than never. RQ's connection is not used, only its address: an answer that never comes must
 not hold up more than a moment.
+
+Between the claim and the telling the process may die, too. So a claim says who made it, and one that was made with the execution's own
+words in hand is taken over from a dead process by whoever is handed these words next: they are let go only once they are told.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from chegou_otel import _guard
 from chegou_otel._guard import guarded
+from chegou_otel.delivery import process
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +39,7 @@ _EXIT: Final = re.compile(r"waitpid returned (\d+)")
 _BY_USER: Final = "Job stopped by user"
 _ABANDONED: Final = "AbandonedJobError"
 _MOST_TEXT: Final = 8_192
+_WORDS: Final = "words"
 
 
 class Ending(NamedTuple):
@@ -68,13 +73,15 @@ class Claims:
         if connection is not None:
             self._connection = connection
 
-    def take(self, execution_id: str, outcome: str, connection: Any = None) -> bool:
-        """Whether it is ours to tell: nobody claimed it before, or nobody can say."""
+    def take(self, execution_id: str, outcome: str, connection: Any = None, *, words: bool = False) -> bool:
+        """Whether it is ours to tell: nobody claimed it before, or nobody can say. ``words``: we have what it wrote itself."""
         if not execution_id:
             return True
-        value = f"{outcome};{os.uname().nodename};{os.getpid()};{time_ns()}"
-        answer = self._ask(connection, "SET", KEY.format(execution_id), value, "NX", "EX", str(TTL_SECONDS))
-        return answer is not None
+        key, who = KEY.format(execution_id), f"{os.uname().nodename};{os.getpid()};{process.started()};{_WORDS if words else ''}"
+        set_it = ("SET", key, f"{outcome};{time_ns()};{who}", "EX", str(TTL_SECONDS))
+        if self._ask(connection, *set_it, "NX") is not None:
+            return True
+        return words and bool(_left(self._ask(connection, "GET", key))) and self._ask(connection, *set_it) is not None
 
     def ending(self, job_id: str, execution_id: str) -> Ending | None:
         """What RQ's own record says of an execution whose process is gone: its parent may have lived on and known the exit."""
@@ -91,6 +98,15 @@ class Claims:
         if known is None:
             return False
         return _aside(lambda: _once(known.connection_pool, command))
+
+
+@guarded
+def _left(claim: Any) -> bool:
+    """Whether a claim is of a process of this host that had the words and is gone."""
+    parts = _bytes(claim).decode().split(";") if isinstance(claim, bytes | str) else []
+    if parts[5:] != [_WORDS] or parts[2] != os.uname().nodename:
+        return False
+    return not process.alive(int(parts[3]), int(parts[4]))
 
 
 def _aside(call: Callable[[], Any]) -> Any:

@@ -203,7 +203,7 @@ class Executions:
             return True
         if os.getppid() == teller.parent and time_ns() - execution.start < _HEARTBEAT_NS:
             return True
-        return self.claims.take(execution.id, outcome)
+        return self.claims.take(execution.id, outcome, words=True)
 
     def count(self, queue: str, function: str, outcome: str, seconds: float | None, used: Mapping[str, Any], error: str = "") -> None:
         self.measures.used(queue, function, used.get("rq.job.cpu_time"), used.get("rq.job.memory_growth"))

@@ -110,7 +110,7 @@ class Listener:
         duration. ``where``: its Redis.
         """
         try:
-            if self._executions.claims.take(known["id"], outcome, where):
+            if self._executions.claims.take(known["id"], outcome, where, words=True):
                 self._tell(known, outcome, more, end)
         finally:
             known["hold"].release()

@@ -38,7 +38,9 @@ class Watch:
 
     def __init__(self, client):
         self.seen = []
-        self._monitor = client.monitor()
+        # Not with the client's time-out: nobody may say anything for a while.
+        self._client = redis.Redis(port=client.connection_pool.connection_kwargs["port"], socket_timeout=None)
+        self._monitor = self._client.monitor()
         self._monitor.__enter__()
         threading.Thread(target=self._listen, daemon=True).start()
 
@@ -53,6 +55,7 @@ class Watch:
 
     def close(self):
         self._monitor.connection.disconnect()
+        self._client.close()
 
 
 @pytest.fixture

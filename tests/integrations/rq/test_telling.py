@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import time
 
 import psutil
@@ -14,6 +15,7 @@ import redis
 import rq
 
 import chegou_otel
+from chegou_otel.delivery import process
 from chegou_otel.integrations.rq.claims import KEY, Claims
 from chegou_otel.integrations.rq.execution import span_id_of
 from tests.delivery.receiver import unused_port, wait_for
@@ -201,6 +203,30 @@ def test_what_an_adopter_told_no_cleaner_tells_again(scene, hub, producer):
     scene.clean()
 
     told(hub, "vanished")
+
+
+def test_who_claimed_and_died_before_telling_is_followed_by_the_next(scene, hub, producer):
+    """The claim is in Redis, the frames were not written yet; no words were let go."""
+    scene.begin().kill_worker()
+    scene.kill_horse()
+    gone = subprocess.run(["/bin/sh", "-c", "echo $$"], capture_output=True, text=True, check=True).stdout.strip()
+    hub.redis.set(KEY.format(scene.execution_id), f"vanished;1;{os.uname().nodename};{gone};1;words")
+    scene.next()
+
+    told(hub, "vanished")
+
+
+@pytest.mark.parametrize(
+    "claim", ["vanished;1;{host};{pid};{started};words", "abandoned;1;elsewhere;1;1;words", "abandoned;1;{host};1;1;", "?"]
+)
+def test_a_claim_of_a_living_process_or_of_one_that_had_no_words_stands(scene, hub, producer, claim):
+    scene.begin().kill_worker()
+    scene.kill_horse()
+    known = {"host": os.uname().nodename, "pid": os.getpid(), "started": process.started()}
+    hub.redis.set(KEY.format(scene.execution_id), claim.format(**known))
+    scene.next()
+
+    assert hub.jobs == []
 
 
 def test_a_cleaner_on_the_same_host_leaves_it_to_the_live_orphan(scene, hub, producer):
