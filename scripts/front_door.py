@@ -131,12 +131,24 @@ def _jobs() -> int:
 def _pytest(environment: Environment, args: argparse.Namespace, variables: dict[str, str]) -> int:
     """Several tests at a time; those that measure time come after the others, one by one."""
     marks, options = _marks(args)
-    together = ["-n", str(args.jobs), "--dist", "loadscope"] if args.jobs > 1 else []
-    codes = {
-        _inside(environment, ["pytest", "-m", f"({marks}) and not alone", *together, *options], variables),
-        _inside(environment, ["pytest", "-m", f"({marks}) and alone", *options], variables),
-    }
+    beside, alone = (["pytest", "-m", f"({marks}) and {which}", *options] for which in ("not alone", "alone"))
+    if args.jobs > 1:
+        code = _inside(environment, [*beside, "-n", str(args.jobs), "--dist", "loadscope"], variables)
+        if code == FAILED:
+            code = _again(environment, beside, variables)
+    else:
+        code = _inside(environment, beside, variables)
+    codes = {code, _inside(environment, alone, variables)}
     return max(codes) if codes == {NO_TESTS} else max(codes - {NO_TESTS})
+
+
+def _again(environment: Environment, command: list[str], variables: dict[str, str]) -> int:
+    """What failed beside others, by itself: the machine may have been too busy. What fails again fails; what does not is told."""
+    say("once more, one by one: what failed beside other tests")
+    code = _inside(environment, [*command, "--last-failed", "--last-failed-no-failures=none", "--maxfail=5", "-v"], variables)
+    if code == 0:
+        say("the tests above failed beside other tests and passed by themselves: told, not failed")
+    return code
 
 
 def _marks(args: argparse.Namespace) -> tuple[str, list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -160,7 +161,8 @@ def test_a_killed_work_horse_loses_only_what_it_had_not_written(make, receiver, 
                 os.write(pipe[1], b"x")
 
         pid = forked(child)
-        time.sleep(0.002 + 0.0005 * (round_ % 10))
+        assert select.select([pipe[0]], [], [], 30)[0], "the child did not begin"
+        time.sleep(0.0005 * (round_ % 10))
         os.kill(pid, signal.SIGKILL)
         ended(pid)
         assert recorder.drain(segment, 1.0)
