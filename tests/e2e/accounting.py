@@ -127,13 +127,19 @@ class Floor:
 
         return wait_for(noted, timeout, f"a note of {ending}\n{self.said()}")
 
+    def states(self):
+        """Of the workers that live."""
+        known = [self.redis.hmget(key, "pid", "state") for key in self.redis.smembers("rq:workers")]
+        return [state for pid, state in known if pid and psutil.pid_exists(int(pid))]
+
+    def wait_workers(self, count, timeout=30):
+        wait_for(lambda: len([state for state in self.states() if state]) >= count, timeout, f"{count} workers\n{self.said()}")
+
     def wait_idle(self, timeout=60):
         """Nothing waits and nobody works."""
 
         def idle():
-            known = [self.redis.hmget(key, "pid", "state") for key in self.redis.smembers("rq:workers")]
-            states = {state for pid, state in known if pid and psutil.pid_exists(int(pid))}
-            return not self.queue.get_job_ids() and states == {b"idle"}
+            return not self.queue.get_job_ids() and set(self.states()) == {b"idle"}
 
         def for_long():
             return idle() and (time.sleep(0.05), idle())[1]

@@ -131,6 +131,9 @@ class Run:
     def begun(self, ending):
         self.floor.enqueue(ending)
         process = self.start()
+        if self.worker == "WorkerPool":
+            # A signal that meets the second one on its way out of its fork is lost: Python ignores what is raised there.
+            self.floor.wait_workers(2)
         return process, self.floor.wait_note(ending)
 
     def warm(self):
