@@ -1,5 +1,7 @@
 """`./run`: what it says when it cannot go on. (That it goes on is shown by the suite running at all.)"""
 
+import argparse
+import importlib
 import os
 import shutil
 import subprocess
@@ -76,3 +78,27 @@ def test_unreachable_index_says_what_to_set(tmp_path: Path) -> None:
     assert result.returncode == 1
     assert "trying with pip" in result.stderr
     assert "set PIP_INDEX_URL" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("codes", "wanted"),
+    [
+        ([0, 0], 0),
+        ([0, 5], 0),  # nothing measures time
+        ([5, 5], 5),
+        ([1, 0, 0], 0),  # failed beside others, passed alone
+        ([1, 1, 0], 1),
+        ([1, 5, 0], 1),  # failed, and nobody noted what
+        ([2, 0], 2),  # not collected: nothing to run again
+        ([0, 1], 1),
+    ],
+)
+def test_what_fails_beside_others_and_again_by_itself_fails(monkeypatch: pytest.MonkeyPatch, codes: list[int], wanted: int) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    front_door = importlib.import_module("front_door")
+    passes = iter(codes)
+    monkeypatch.setattr(front_door, "_inside", lambda *_: next(passes))
+
+    args = argparse.Namespace(jobs=4, short=False, passed_on=[])
+    assert front_door._pytest(None, args, {}) == wanted
+    assert list(passes) == []
