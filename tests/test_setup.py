@@ -15,7 +15,8 @@ import pytest
 import chegou_otel
 from chegou_otel import _setup
 from chegou_otel.testing import capture
-from tests.delivery.receiver import Receiver, unused_port, wait_for
+from tests.delivery.receiver import Receiver, wait_for
+from tests.redis_server import free_port
 
 ROOT = Path(__file__).parents[1]
 
@@ -158,7 +159,7 @@ def test_the_collector_need_not_be_there_and_one_line_names_the_way_out(tmp_path
         assert time.monotonic() - started < 10
         """,
         cwd=tmp_path,
-        OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{unused_port()}",
+        OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{free_port()}",
     )
     said = [line for line in done.stderr.splitlines() if "chegou-otel dev" in line]
     assert len(said) == 1, done.stderr
@@ -178,7 +179,7 @@ def test_what_could_not_be_sent_is_sent_by_the_next_process(tmp_path, receiver, 
     if when == "at exit":
         end = f"atexit.register(lambda: {end})"
     source = source.replace("END", end)
-    run(source.replace("SPAN", "first"), cwd=tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{unused_port()}")
+    run(source.replace("SPAN", "first"), cwd=tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{free_port()}")
     run(source.replace("SPAN", "second"), cwd=tmp_path, receiver=receiver)
 
     assert sorted(names(receiver, {"first", "second"})) == ["first", "second"]

@@ -192,9 +192,3 @@ def raw_server(talk):
         # Closing alone would leave the thread in accept().
         listening.shutdown(socket.SHUT_RDWR)
         listening.close()
-
-
-def unused_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]

@@ -16,7 +16,8 @@ from chegou_otel.delivery.frames import Kind, Priority, Signal
 from chegou_otel.delivery.otlp import Scope
 from chegou_otel.delivery.transport import Transport, Verdict
 from tests.delivery.items import log, metric, span
-from tests.delivery.receiver import HANG, RESET, Answer, partial, raw_server, unused_port, wait_for
+from tests.delivery.receiver import HANG, RESET, Answer, partial, raw_server, wait_for
+from tests.redis_server import free_port
 
 
 def balanced(account):
@@ -61,7 +62,7 @@ def test_keeps_order_over_many_segments(make, receiver, scope):
 
 def test_nothing_listens(make, scope, caplog):
     """One line names the address and the way to start a receiver; then it is quiet, and nothing is lost."""
-    port = unused_port()
+    port = free_port()
     recorder = make(f"http://127.0.0.1:{port}")
     with caplog.at_level(logging.INFO, "chegou_otel"):
         for number in range(3):
@@ -303,7 +304,7 @@ def test_a_hanging_name_look_up_keeps_the_promise(make, scope, monkeypatch):
 def test_one_dead_endpoint_does_not_hold_up_another(make, receiver, scope):
     """Each signal has its own cursor and its own circuit."""
     ways = {signal: Endpoint(f"{receiver.url}/v1/{signal.name.lower()}") for signal in Signal}
-    ways[Signal.TRACES] = Endpoint(f"http://127.0.0.1:{unused_port()}/v1/traces")
+    ways[Signal.TRACES] = Endpoint(f"http://127.0.0.1:{free_port()}/v1/traces")
     recorder = make(endpoints=ways)
     for number in range(100):
         recorder.append(Kind.SPAN, scope, span("x"))

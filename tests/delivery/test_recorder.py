@@ -17,7 +17,8 @@ from chegou_otel import _guard
 from chegou_otel.delivery.frames import Kind, Priority
 from chegou_otel.delivery.otlp import Scope, resource_block
 from tests.delivery.items import log, metric, span, template
-from tests.delivery.receiver import Answer, unused_port, wait_for
+from tests.delivery.receiver import Answer, wait_for
+from tests.redis_server import free_port
 
 NOWHERE = "http://127.0.0.1:9"
 
@@ -274,7 +275,7 @@ def test_after_shutdown(make, receiver, scope, spool):
 
 def test_the_next_process_adopts(make, receiver, scope):
     """What could not be sent is sent by the next process of the service, not by that of another one."""
-    recorder = make(f"http://127.0.0.1:{unused_port()}")
+    recorder = make(f"http://127.0.0.1:{free_port()}")
     recorder.append(Kind.SPAN, scope, span("left"))
     assert not recorder.shutdown(0.5)
     stranger = make(receiver.url, service="other")

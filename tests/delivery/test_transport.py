@@ -15,7 +15,8 @@ from chegou_otel.delivery.frames import Kind, Signal
 from chegou_otel.delivery.protobuf import fields, varint
 from chegou_otel.delivery.transport import Transport, Verdict
 from tests.delivery.items import span
-from tests.delivery.receiver import Answer, Receiver, raw_server, unused_port, wait_for
+from tests.delivery.receiver import Answer, Receiver, raw_server, wait_for
+from tests.redis_server import free_port
 
 BODY = b""
 
@@ -124,7 +125,7 @@ def test_an_unknown_name():
 
 
 def test_refused():
-    answer = send(Endpoint(f"http://127.0.0.1:{unused_port()}/v1/traces"))
+    answer = send(Endpoint(f"http://127.0.0.1:{free_port()}/v1/traces"))
     assert answer.verdict is Verdict.UNSENT
     assert "refused" in answer.reason
 
@@ -147,8 +148,8 @@ def test_a_port_that_speaks_grpc_is_told():
 
 
 def test_no_proxy_is_asked(receiver, monkeypatch):
-    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{unused_port()}")
-    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{unused_port()}")
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
     assert send(Endpoint(f"{receiver.url}/v1/traces")).verdict is Verdict.DELIVERED
 
 

@@ -9,8 +9,9 @@ import textwrap
 
 import pytest
 
-from tests.delivery.receiver import Answer, Receiver, unused_port
+from tests.delivery.receiver import Answer, Receiver
 from tests.docs.pages import ROOT, blocks
+from tests.redis_server import free_port
 
 PAGES = [ROOT / "docs" / "troubleshooting.md", ROOT / "docs" / "pt-br" / "nao-vejo-nada.md"]
 TEXT = [page.read_text(encoding="utf-8") for page in PAGES]
@@ -56,7 +57,7 @@ def test_the_check_tells_that_it_arrived(tmp_path, receiver, page):
 
 
 def test_nobody_there(tmp_path):
-    done = run(CHECK, tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=f"http://localhost:{unused_port()}")
+    done = run(CHECK, tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=f"http://localhost:{free_port()}")
 
     assert "sent: False" in done.stdout
     assert "nothing listens on http://localhost:" in done.stderr

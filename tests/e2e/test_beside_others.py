@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.delivery.receiver import unused_port, wait_for
+from tests.delivery.receiver import PATIENCE, wait_for
 from tests.e2e.shop import attributes
+from tests.redis_server import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -46,7 +47,7 @@ def call(port, path, **headers):
 
 @contextlib.contextmanager
 def serving(shop, *command, **env):
-    port = unused_port()
+    port = free_port()
     process = shop.start(*[part.format(port=port) for part in command], **env)
 
     def answers():
@@ -60,7 +61,7 @@ def serving(shop, *command, **env):
     finally:
         # Ctrl-C reaches all of a terminal's processes: runserver's reloader and its child.
         os.killpg(process.pid, signal.SIGINT) if "runserver" in command else process.terminate()
-        process.wait(60)  # other tests run, too
+        process.wait(15 * PATIENCE)
 
 
 def served(shop, correlation):

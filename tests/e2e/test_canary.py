@@ -23,7 +23,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.delivery.receiver import unused_port, wait_for
+from tests.delivery.receiver import wait_for
+from tests.redis_server import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -129,12 +130,12 @@ def played(tmp_path_factory, redis_port):
             "PYTHONPATH": os.pathsep.join([str(ROOT), str(PROJECT)]), "OTEL_METRIC_EXPORT_INTERVAL": "500",
         }  # fmt: skip
         common = {"cwd": PROJECT, "env": env, "stdout": said, "stderr": subprocess.STDOUT}
-        port = unused_port()
+        port = free_port()
         gunicorn = [sys.executable, "-m", "gunicorn", "-b", f"127.0.0.1:{port}", "--access-logfile", "-", "leak_wsgi"]
         web = subprocess.Popen(gunicorn, **common)
         try:
             wait_for(lambda: answers(port), 60, "gunicorn")
-            where = [f"http://{third.server_address[0]}:{third.server_port}", f"http://127.0.0.1:{unused_port()}"]
+            where = [f"http://{third.server_address[0]}:{third.server_port}", f"http://127.0.0.1:{free_port()}"]
             told = json.dumps({"secrets": {place: hidden[place] for place in places()}, "where": where})
             headers = {
                 "Authorization": f"Basic {base64.b64encode(b'ana:' + hidden['authorization'].encode()).decode()}",

@@ -11,8 +11,9 @@ from collections import Counter
 import psutil
 import pytest
 
-from tests.delivery.receiver import unused_port, wait_for
+from tests.delivery.receiver import wait_for
 from tests.e2e.shop import attributes
+from tests.redis_server import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -49,7 +50,7 @@ class Customers:
 
 @pytest.mark.parametrize(("preload", "kills"), [(True, 36), (False, 14)], ids=["preload", "each its own"])
 def test_killed_web_workers_lose_nothing(shop, preload, kills):
-    port = unused_port()
+    port = free_port()
     options = ["--preload"] if preload else []
     master = shop.start("-m", "gunicorn", "-w", "2", "--threads", "2", "-b", f"127.0.0.1:{port}", *options, "shop_wsgi:application")
     customers = Customers(port)

@@ -7,9 +7,10 @@ from collections import Counter
 
 import pytest
 
-from tests.delivery.receiver import unused_port, wait_for
+from tests.delivery.receiver import wait_for
 from tests.e2e.accounting import Books, Floor, attributes
 from tests.e2e.collector import Collector
+from tests.redis_server import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(240)]
 
@@ -20,7 +21,7 @@ OUTAGES = ((300, 700), (1_000, 1_100), (1_400, 1_700))
 
 
 def test_2000_jobs_by_4_workers_all_arrive_though_the_collector_is_killed_three_times(redis_port, tmp_path):
-    collector = Collector(tmp_path, unused_port())
+    collector = Collector(tmp_path, free_port())
     floor = Floor(tmp_path, redis_port, collector.url)
     began = time.monotonic()
     try:

@@ -33,6 +33,7 @@ def wait_for_notes(text, count, seconds=40):
             if file.read().count(text) >= count:
                 return
         time.sleep(0.02)
+    raise TimeoutError(f"{count} notes of {text} did not come")
 
 
 def record(ending):

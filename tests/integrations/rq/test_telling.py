@@ -18,8 +18,9 @@ import chegou_otel
 from chegou_otel.delivery import process
 from chegou_otel.integrations.rq.claims import KEY, Claims
 from chegou_otel.integrations.rq.execution import span_id_of
-from tests.delivery.receiver import unused_port, wait_for
+from tests.delivery.receiver import wait_for
 from tests.integrations.rq.conftest import attributes
+from tests.redis_server import free_port
 
 pytestmark = pytest.mark.slow
 
@@ -276,7 +277,7 @@ def test_a_claim_is_given_once_and_only_an_answer_refuses_it(redis_client):
     assert not second.take("execution-1", "vanished", redis_client)
     assert second.take("execution-2", "vanished", redis_client)
     assert Claims().take("execution-1", "vanished"), "no Redis is known"
-    assert Claims().take("execution-1", "vanished", redis.Redis(port=unused_port())), "nobody listens"
+    assert Claims().take("execution-1", "vanished", redis.Redis(port=free_port())), "nobody listens"
 
 
 def test_a_redis_that_hangs_holds_nobody_up_and_loses_nothing():
