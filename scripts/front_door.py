@@ -21,7 +21,7 @@ NEWEST = [("6.1", "3")]
 
 # Left out of `./run test`: what needs root, servers that have to be built first, and other projects' own suites.
 NEEDS_MORE = "not root and not servers and not suites"
-SHORT = f"not slow and {NEEDS_MORE}"
+SHORT = f"not slow and not alone and {NEEDS_MORE}"
 
 FAILED = 1
 INTERRUPTED = 130
@@ -131,14 +131,15 @@ def _jobs() -> int:
 def _pytest(environment: Environment, args: argparse.Namespace, variables: dict[str, str]) -> int:
     """Several tests at a time; those that measure time come after the others, one by one."""
     marks, options = _marks(args)
+    if args.jobs == 1:
+        return _inside(environment, ["pytest", "-m", marks, *options], variables)
+    split = "alone" not in marks  # whoever speaks of them has decided
     beside, alone = (["pytest", "-m", f"({marks}) and {which}", *options] for which in ("not alone", "alone"))
-    if args.jobs > 1:
-        code = _inside(environment, [*beside, "-n", str(args.jobs), "--dist", "loadscope"], variables)
-        if code == FAILED:
-            code = _again(environment, beside, variables)
-    else:
-        code = _inside(environment, beside, variables)
-    codes = {code, _inside(environment, alone, variables)}
+    together = beside if split else ["pytest", "-m", marks, *options]
+    code = _inside(environment, [*together, "-n", str(args.jobs), "--dist", "loadscope"], variables)
+    if code == FAILED:
+        code = _again(environment, together, variables)
+    codes = {code, _inside(environment, alone, variables)} if split else {code}
     return max(codes) if codes == {NO_TESTS} else max(codes - {NO_TESTS})
 
 

@@ -102,3 +102,23 @@ def test_what_fails_beside_others_and_again_by_itself_fails(monkeypatch: pytest.
     args = argparse.Namespace(jobs=4, short=False, passed_on=[])
     assert front_door._pytest(None, args, {}) == wanted
     assert list(passes) == []
+
+
+@pytest.mark.parametrize(
+    ("jobs", "options", "passes"),
+    [
+        (4, [], ["not alone", "alone"]),
+        (1, [], [""]),
+        (4, ["-m", "not alone"], [""]),  # no second pass that has nothing to run
+    ],
+)
+def test_those_that_measure_time_come_after_the_others(
+    monkeypatch: pytest.MonkeyPatch, jobs: int, options: list[str], passes: list[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    front_door = importlib.import_module("front_door")
+    marks: list[str] = []
+    monkeypatch.setattr(front_door, "_inside", lambda _environment, command, _variables: marks.append(command[2]) or 0)
+
+    assert front_door._pytest(None, argparse.Namespace(jobs=jobs, short=False, passed_on=options), {}) == 0
+    assert [mark.rpartition(") and ")[2] if ") and " in mark else "" for mark in marks] == passes
