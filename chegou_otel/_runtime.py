@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from chegou_otel import _guard
 from chegou_otel._imports import ImportHooks
 from chegou_otel.delivery.journal import Journal
+from chegou_otel.signals.logs import Line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,7 +84,7 @@ class Runtime:
         if self.journal.kept:
             self.metrics.keep(self.journal)
             if self.meter_provider is not None:
-                self.meter_provider.consumer.journal = self.journal
+                self.meter_provider.consumer.keep(self.journal)
 
     @property
     def redactor(self) -> Redactor:
@@ -95,6 +97,25 @@ class Runtime:
 
         tracer = self.tracer_provider.get_tracer(scope, self.version)
         return tracer if isinstance(tracer, Tracer) else ForeignTracer(tracer, self.encoder)
+
+    def collect(self) -> None:
+        """Append the current state of every instrument as frames."""
+        with self.journal.settling():
+            self.metrics.collect()
+            if self.meter_provider is not None:
+                self.meter_provider.collect()
+
+    def replay(self, payload: bytes) -> None:
+        """Take note in this process of what a work-horse measured or learned."""
+        source, *told = json.loads(payload)
+        if source == "own":
+            self.metrics.replay(*told)
+        elif source == "line":
+            self.bridge.learn(Line(*told))
+        elif source in self.metrics.groups:
+            self.metrics.together(source, *told)
+        elif self.meter_provider is not None:
+            self.meter_provider.replay(*told)
 
     def wrap(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
         """Replace ``owner.name`` by ``make(original)``. Static and class methods stay what they are.

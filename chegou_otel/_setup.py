@@ -5,15 +5,13 @@ from __future__ import annotations
 import atexit
 import dataclasses
 import functools
-import json
 import logging
 import os
 import sys
-import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from chegou_otel import _environment, _guard, _providers, _settings, integrations
+from chegou_otel import _environment, _forks, _guard, _providers, _settings, integrations
 from chegou_otel._runtime import Runtime
 from chegou_otel._version import __version__
 from chegou_otel.delivery import folder
@@ -43,8 +41,14 @@ if TYPE_CHECKING:
 _CHILD_SECONDS: Final = 0.25
 _LAST: Final = -100
 logger = logging.getLogger("chegou_otel")
-_lock = threading.RLock()
 _current: Telemetry | None = None
+
+
+class _Process:
+    lock = _forks.FreeLock()
+
+
+_process = _Process()
 
 
 class Telemetry:
@@ -94,13 +98,13 @@ def setup(service_name: str | None = None, **options: Unpack[Options]) -> Teleme
         ValueError: a value that is not allowed.
     """
     arguments: dict[str, Any] = dict(options) if service_name is None else {"service_name": service_name, **options}
-    with _lock:
+    with _process.lock:
         return _current or start(arguments)
 
 
 def shutdown(timeout: float | None = None) -> bool:
     """Shut down what ``setup()`` wired, if anything. See :meth:`Telemetry.shutdown`."""
-    with _lock:
+    with _process.lock:
         return True if _current is None else _current.shutdown(timeout)
 
 
@@ -209,8 +213,8 @@ def _runtime(settings: Settings, resource: Resource, role: str, *, recorder: Rec
         propagation=Propagation(settings.propagate_to, settings.trust_from), tracer_provider=traces, meter_provider=meters,
         role=role, version=__version__, recording=recording, skipped=skipped,
     )  # fmt: skip
-    recorder.collectors.append(functools.partial(_collect, runtime))
-    recorder.handlers[Kind.MEASUREMENT] = functools.partial(_replay, runtime)
+    recorder.collectors.append(runtime.collect)
+    recorder.handlers[Kind.MEASUREMENT] = runtime.replay
     return runtime
 
 
@@ -240,22 +244,6 @@ def _discard(*_frame: Any) -> bool:
     return True
 
 
-def _collect(runtime: Runtime) -> None:
-    with runtime.journal.settling():
-        runtime.metrics.collect()
-        if runtime.meter_provider is not None:
-            runtime.meter_provider.collect()
-
-
-def _replay(runtime: Runtime, payload: bytes) -> None:
-    """Record a work-horse's measurement in this process."""
-    source, *told = json.loads(payload)
-    if source == "own":
-        runtime.metrics.replay(*told)
-    elif runtime.meter_provider is not None:
-        runtime.meter_provider.replay(*told)
-
-
 def arguments() -> dict[str, Any]:
     """What ``setup()`` was called with; a spawned work-horse calls it with the same."""
     return {} if _current is None else dict(_current.arguments)
@@ -264,12 +252,12 @@ def arguments() -> dict[str, Any]:
 def collect_metrics() -> None:
     """Append the current state of every instrument as frames."""
     if _current is not None:
-        _collect(_current.runtime)
+        _current.runtime.collect()
 
 
 def _shutdown(telemetry: Telemetry, timeout: float) -> bool:
     global _current
-    with _lock:
+    with _process.lock:
         if _current is not telemetry:
             return True
         _current = None
@@ -286,7 +274,7 @@ def _shutdown(telemetry: Telemetry, timeout: float) -> bool:
 @contextmanager
 def replaced(overrides: Mapping[str, Any], sink: Callable[..., Any]) -> Iterator[Telemetry]:
     """For tests: for the length of a block, what is in force records into ``sink``; afterwards it is in force again as before."""
-    with _lock:
+    with _process.lock:
         before = _current
         if before is not None:
             _shutdown(before, 0)
@@ -294,24 +282,21 @@ def replaced(overrides: Mapping[str, Any], sink: Callable[..., Any]) -> Iterator
     try:
         yield telemetry
     finally:
-        with _lock:
+        with _process.lock:
             _shutdown(telemetry, 0)
             if before is not None:
                 start(before.arguments)
 
 
 def _at_exit() -> None:
-    with _lock:
+    with _process.lock:
         if _current is not None:
             _guard.guarded(_current.shutdown)()
 
 
 def _after_fork() -> None:
-    """In a forked child: locks are new, and nothing of the parent's is counted again."""
-    global _lock
-    _lock = threading.RLock()
+    """In a forked child: nothing of the parent's is counted again."""
     if _current is not None:
-        _current.runtime.journal.renew()
         _current.runtime.metrics.after_fork()
 
 
@@ -319,13 +304,13 @@ def _after_fork() -> None:
 def _hook_process() -> None:
     """Once per process, with the first ``setup()``."""
     atexit.register(_at_exit)
-    os.register_at_fork(after_in_child=_after_fork)
+    _forks.in_child(_after_fork)
 
 
 @functools.cache
 def _hook_metrics_only() -> None:
     """Behind the recorder's own hook, which takes the parent's courier away."""
-    os.register_at_fork(after_in_child=_start_in_child)
+    _forks.in_child(_start_in_child)
 
 
 def _start_in_child() -> None:
@@ -336,7 +321,7 @@ def _start_in_child() -> None:
 
 def _at_child_exit() -> None:
     """What cannot be sent at once stays in the segment for the next process; whoever waits for this child does not wait for a collector."""
-    with _lock:
+    with _process.lock:
         if _current is not None:
             safe = _current.runtime.recorder.storage.kind == "disk"
             _guard.guarded(_current.shutdown)(min(_CHILD_SECONDS, _current.runtime.settings.exit_timeout) if safe else None)

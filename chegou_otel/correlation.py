@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Final
 
 from opentelemetry.context import Context, attach, create_key, get_current
 
+from chegou_otel import _forks
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextvars import Token
@@ -57,7 +59,7 @@ class _Random(random.Random):
 
 
 rng = _Random()
-os.register_at_fork(after_in_child=rng.renew)
+_forks.in_child(rng.renew)
 
 
 def new_id() -> str:

@@ -116,15 +116,6 @@ class Courier:
         if _thread.get_ident() != self._ident and self._running.acquire(timeout=timeout):
             self._running.release()
 
-    def abandon(self) -> None:
-        """In a forked child: the thread did not come along; its sockets are still the parent's."""
-        self._stopping = True
-        sockets.forget()
-        for connection in self._connections.values():
-            if connection.sock is not None:
-                with contextlib.suppress(OSError):
-                    connection.sock.close()
-
     # -- the thread
 
     def _run(self) -> None:

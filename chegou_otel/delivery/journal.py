@@ -8,10 +8,10 @@ work-horse's, and adds them to its own.
 from __future__ import annotations
 
 import os
-import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+from chegou_otel import _forks
 from chegou_otel._guard import guarded
 from chegou_otel.delivery import process
 from chegou_otel.delivery.frames import HEADER_BYTES, NO_SCOPE, W_PID, W_STARTED, Kind, Priority
@@ -29,19 +29,22 @@ BYTES: Final = 512 * 1024
 class Journal:
     """One per process. It notes nothing before ``keep``, and nothing where there is no folder that others look into."""
 
+    #: Held while something is noted and added up, and while totals are written: a measurement is in one of them.
+    lock = _forks.FreeLock()
+
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
-        self._start()
+        self._generation = -1
+        self._own: Segment | None = None
 
-    def _start(self) -> None:
-        #: Held while something is noted and added up, and while totals are written: a measurement is in one of them.
-        self.lock = threading.RLock()
-        self.kept = False
-        self._segment: Segment | None = None
+    @property
+    def kept(self) -> bool:
+        """Whether this process notes what it adds up; a forked child of one that does does not."""
+        return self._generation == _forks.generation
 
-    def renew(self) -> None:
-        """In a forked child: the parent's is the parent's."""
-        self._start()
+    @property
+    def _segment(self) -> Segment | None:
+        return self._own if self.kept else None
 
     @guarded
     def keep(self) -> None:
@@ -49,7 +52,7 @@ class Journal:
         recorder = self._recorder
         if self.kept or not recorder.endpoints or recorder._become:
             return
-        self.kept = True
+        self._generation, self._own = _forks.generation, None
         pool = recorder.pool
         if not pool._chosen:
             pool._choose()
@@ -57,8 +60,8 @@ class Journal:
             return
         segment = Segment.create(pool.storage.path, BYTES, pool.hash)
         segment.longs[W_PID] = os.getpid()
-        segment.longs[W_STARTED] = process.started()
-        self._segment = segment
+        segment.longs[W_STARTED] = process.moment()
+        self._own = segment
 
     @guarded
     def note(self, payload: bytes) -> None:
@@ -87,7 +90,7 @@ class Journal:
     def close(self) -> None:
         """At the end. What no total holds stays for the next process."""
         with self.lock:
-            segment, self._segment, self.kept = self._segment, None, False
+            segment, self._own, self._generation = self._segment, None, -1
             if segment is None:
                 return
             segment.longs[W_PID] = 0

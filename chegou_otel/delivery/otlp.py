@@ -15,6 +15,8 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
+from chegou_otel.delivery.protobuf import RESOURCE_OF_SCOPE, field
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -171,6 +173,11 @@ class Scope:
             known = cls(min(len(cls._all), 65_000), name, version, schema_url, block, resource)
             cls._all[name, version, schema_url, resource] = known
         return known
+
+    def head(self) -> bytes:
+        """What a scope container starts with: the scope, and its schema's address. In front of it: whose scope it is, if not ours."""
+        of = field(RESOURCE_OF_SCOPE, self.resource) if self.resource else b""
+        return of + field(b"\x0a", self.block) + (field(b"\x1a", self.schema_url.encode()) if self.schema_url else b"")
 
 
 def resource_block(items: Mapping[str, object]) -> bytes:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from chegou_otel import _forks
 from chegou_otel.delivery import folder, ledger, process
 from chegou_otel.delivery.folder import Storage
 from chegou_otel.delivery.frames import FRAME_HEADER, HEADER_BYTES, W_HELD, W_MORE, W_PID, W_POSITION, W_SHIPPER, W_SHIPPER_STARTED, Reason
@@ -28,6 +28,9 @@ ADOPT_MAX: Final = 32
 
 
 class Pool:
+    #: Held by whoever adopts.
+    adopting = _forks.FreeLock()
+
     def __init__(self, service: str, spool_dir: str | None, max_bytes: int, segment_bytes: int, *, memory: bool) -> None:
         self.service = service
         self.hash = folder.service_hash(service)
@@ -48,7 +51,6 @@ class Pool:
         #: This process writes, and leaves shipping to others.
         self.child = False
         self.shipper = 0
-        self.adopting = threading.Lock()
         self._chosen = False
         self._reason = ""
         self._retry = 0.0
@@ -89,7 +91,7 @@ class Pool:
         if self.child:
             # Nobody ships in here: the parent finds it, or, when that is gone, whoever of the service comes by.
             segment.longs[W_SHIPPER] = self.shipper
-            segment.longs[W_SHIPPER_STARTED] = process.started(self.shipper)
+            segment.longs[W_SHIPPER_STARTED] = process.moment()
             segment.unlock(SHIPPER)
             if self.own:
                 self.own[0].longs[W_MORE] = 1
@@ -239,7 +241,6 @@ class Pool:
 
     def renew(self) -> None:
         """In a forked child: leave what the parent owned; keep what may have been reserved for this child."""
-        self.adopting = threading.Lock()
         self._left = (*self._left, *self.own, *self.spare, *self.idle, *self.adopted)
         self.own = self.spare = self.idle = self.adopted = ()
         # Another user may have another folder.
@@ -261,7 +262,7 @@ class Pool:
         if segment is None or not segment.lock(WRITER):
             return
         in_use.add(segment.path or "")
-        segment.claim(resource, brief=True)
+        segment.claim(resource)
         if self.storage.kind == "none":
             self.storage = Storage("disk" if segment.path else "memory", (segment.path or "").rpartition("/")[0] or None, "")
         self.own = (segment,)

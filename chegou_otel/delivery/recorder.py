@@ -15,15 +15,13 @@ import weakref
 import zlib
 from typing import TYPE_CHECKING, Any, Final
 
-from chegou_otel import _guard
-from chegou_otel.delivery import handover, ledger, segments
+from chegou_otel import _forks, _guard
+from chegou_otel.delivery import handover, ledger, process, segments, sockets
 from chegou_otel.delivery.courier import Courier
 from chegou_otel.delivery.folder import Storage
 from chegou_otel.delivery.frames import FRAME_HEADER, NO_SCOPE, W_MORE, Kind, Priority, Reason
 from chegou_otel.delivery.origin import ours
 from chegou_otel.delivery.pool import Pool
-from chegou_otel.delivery.protobuf import RESOURCE_OF_SCOPE, field
-from chegou_otel.delivery.sockets import prepare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -45,6 +43,7 @@ _hooked = False
 
 def _renew_all() -> None:
     segments.in_use.clear()
+    sockets.forget()
     for known in _recorders:
         if (recorder := known()) is not None:
             recorder._renew()
@@ -97,8 +96,11 @@ class Recorder:
             segment_bytes,
             memory=memory or sink is not None or not self.endpoints,
         )
-        prepare(self.endpoints.values())
+        sockets.prepare(self.endpoints.values())
+        process.moment()  # once where it is cheap
         self.courier: Courier | None = None
+        #: In a forked child. To take it apart would touch many pages, and each is copied.
+        self._parents_courier: Courier | None = None
         self.loose = ledger.loose()  # counters of what happened while there was no segment
         self._resource = resource
         #: What a forked child that ships by itself says it is; a work-horse speaks for its parent.
@@ -108,7 +110,7 @@ class Recorder:
         self._start()
         _recorders[:] = [known for known in _recorders if known() is not None] + [weakref.ref(self)]
         if not _hooked:
-            os.register_at_fork(after_in_child=_renew_all)
+            _forks.in_child(_renew_all)
             _hooked = True
 
     def _start(self) -> None:
@@ -184,7 +186,7 @@ class Recorder:
         pool = self.pool
         segment = pool.current
         room = len(payload) + FRAME_HEADER + 4
-        head = b"" if scope is None else _head(scope)
+        head = b"" if scope is None else scope.head()
         if scope is not None and segment is not None and scope.number in segment.scopes:
             head = b""
         if segment is None or segment.position + room + len(head) + FRAME_HEADER + 4 > segment.capacity:
@@ -196,7 +198,7 @@ class Recorder:
             if fresh is None:
                 return Reason.FULL if pool.current is not None else Reason.STORAGE
             segment = fresh
-            head = b"" if scope is None else _head(scope)
+            head = b"" if scope is None else scope.head()
         self._checkpoint(segment)
         if priority < segment.floor:
             return Reason.PRESSURE
@@ -240,14 +242,13 @@ class Recorder:
 
     def _renew(self) -> None:
         """In a forked child: nothing of the parent's is ours, except a segment that was reserved for us."""
-        if self.courier is not None:
-            self.courier.abandon()
-            self.courier = None
+        self._parents_courier, self.courier = self.courier, None
         # A child of a process that leaves shipping to others does so, too, unless others could not find what it writes.
         self._become = self._become and self.pool.storage.kind == "disk"
         self._forked = True
         self.pool.renew()
-        self.loose = ledger.loose()
+        if any(self.loose):
+            self.loose = ledger.loose()
         self._start()
 
     def reserve(self) -> Segment | None:
@@ -260,8 +261,11 @@ class Recorder:
         with self._lock:
             self._become = True
             self._sink = None
-            self._segment = _NOTHING
             self.pool.become(segment, self._resource)
+            own = self.pool.current
+            self._segment = own or _NOTHING
+            if own is not None:
+                own.limit = min(own.capacity, own.position + STRIDE)
 
     def drain(self, segment: Segment | None, timeout: float = 1.0) -> bool:
         """In the parent, after the child is gone: run the handlers to the end; the rest is shipped as usual.
@@ -341,10 +345,3 @@ class _Nothing:
 
 
 _NOTHING: Final = _Nothing()
-
-
-def _head(scope: Scope) -> bytes:
-    """What a scope container starts with: the scope, and its schema's address. In front of it: whose scope it is, if not ours."""
-    schema = scope.schema_url.encode()
-    of = field(RESOURCE_OF_SCOPE, scope.resource) if scope.resource else b""
-    return of + field(b"\x0a", scope.block) + (field(b"\x1a", schema) if schema else b"")

@@ -193,12 +193,11 @@ class Segment:
 
     # -- written
 
-    def claim(self, resource: bytes, *, brief: bool = False) -> None:
-        """Become the writer: name the process and start with its resource. A ``brief`` one is known by its lock alone."""
+    def claim(self, resource: bytes) -> None:
+        """Become the writer: name the process and start with its resource."""
         self.writer_elsewhere = False
         self.longs[W_PID] = os.getpid()
-        # Right after a fork, reading /proc costs more than all the rest: some 28 page faults.
-        self.longs[W_STARTED] = 0 if brief else process.started()
+        self.longs[W_STARTED] = process.moment()
         self.announce(resource)
 
     def announce(self, resource: bytes) -> None:

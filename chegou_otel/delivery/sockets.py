@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import os
 import select
 import socket
 import threading
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 #: ``getaddrinfo`` knows no deadline: after so long the thread that waits in it is left alone.
 RESOLVE_SECONDS: Final = 1.0
+
+
+#: Of all connections of this process.
+_connected: set[socket.socket] = set()
 
 
 class Unsent(OSError):  # noqa: N818 (a verdict, not an error)
@@ -63,6 +68,7 @@ class DeadlineSocket:
         return io.BufferedReader(_Incoming(self))
 
     def close(self) -> None:
+        _connected.discard(self.inner)
         self.inner.close()
 
     def stale(self) -> bool:
@@ -97,6 +103,7 @@ class Connection(http.client.HTTPConnection):
                 inner = self._context.wrap_socket(inner, server_hostname=self.host)
         except (OSError, ValueError, UnicodeError) as error:
             raise Unsent(str(error) or type(error).__name__) from error
+        _connected.add(inner)
         self.sock: Any = DeadlineSocket(inner, self.deadline)
 
     def begin(self, deadline: float) -> None:
@@ -172,5 +179,11 @@ def prepare(ways: Iterable[Endpoint]) -> None:
 
 
 def forget() -> None:
-    """In a forked child: the threads that look names up did not come along."""
+    """In a forked child: connections are the parent's, and the threads that look names up did not come along."""
+    for inner in _connected:
+        try:  # no `suppress`: its methods lie on pages of their own, each of which is copied
+            os.close(inner.detach())
+        except OSError:
+            continue
+    _connected.clear()
     _lookups.clear()

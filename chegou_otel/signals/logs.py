@@ -9,17 +9,16 @@ from __future__ import annotations
 import copy
 import itertools
 import logging
-import os
 import struct
-import threading
 from time import time_ns
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from opentelemetry import context as context_api
 from opentelemetry.sdk import _logs as sdk
 from opentelemetry.trace import INVALID_SPAN
 from opentelemetry.trace.propagation import _SPAN_KEY
 
+from chegou_otel import _forks
 from chegou_otel import correlation as _correlation
 from chegou_otel._guard import guarded, pass_foreign
 from chegou_otel.delivery import otlp
@@ -64,18 +63,15 @@ class Uid:
         block = otlp.key_value("log.record.uid", "x" * 32)[:-32]
         self._start = otlp.LOG + otlp.varint(len(block) + 32) + block
         self._next = itertools.count().__next__
-        #: Up to the number; empty in a process that has not used it yet.
+        #: Up to the number, and the process that it is for.
         self._head = b""
-        os.register_at_fork(after_in_child=self.renew)
-
-    def renew(self) -> None:
-        self._head = b""
+        self._generation = -1
 
     def field(self) -> bytes:
-        head = self._head
-        if not head:
-            head = self._head = self._start + f"{_correlation.rng.getrandbits(80):020x}".encode()
-        return head + b"%012x" % self._next()
+        if self._generation != _forks.generation:
+            self._head = self._start + f"{_correlation.rng.getrandbits(80):020x}".encode()
+            self._generation = _forks.generation
+        return self._head + b"%012x" % self._next()
 
 
 def severity(level: int) -> int:
@@ -100,18 +96,29 @@ def correlation_block(correlation: Correlation) -> bytes:
     return block
 
 
+class Line(NamedTuple):
+    """A line of code that logs, at one level."""
+
+    pathname: str
+    lineno: int
+    levelname: str
+    logger: str
+    levelno: int
+    function: str
+
+
 class Site:
     """What the records of one line of code have in common: encoded once, found by one look-up per record."""
 
     __slots__ = ("fixed", "hidden", "priority", "rewrite", "scope")
 
-    def __init__(self, record: logging.LogRecord, bridge: LogBridge) -> None:
-        number = severity(record.levelno)
-        found = {"code.file.path": record.pathname, "code.line.number": record.lineno, "code.function.name": record.funcName or ""}
-        self.fixed = b"\x10" + otlp.varint(number) + otlp.text(b"\x1a", record.levelname) + otlp.attributes(otlp.LOG, found)
+    def __init__(self, line: Line, bridge: LogBridge) -> None:
+        number = severity(line.levelno)
+        found = {"code.file.path": line.pathname, "code.line.number": line.lineno, "code.function.name": line.function}
+        self.fixed = b"\x10" + otlp.varint(number) + otlp.text(b"\x1a", line.levelname) + otlp.attributes(otlp.LOG, found)
         self.priority = priority(number)
-        self.scope = otlp.Scope.of(record.name)
-        self.rewrite, self.hidden = bridge.veils.get(record.name, _BARE_VEIL)
+        self.scope = otlp.Scope.of(line.logger)
+        self.rewrite, self.hidden = bridge.veils.get(line.logger, _BARE_VEIL)
 
 
 class LogBridge:
@@ -128,6 +135,8 @@ class LogBridge:
         #: By logger: what makes a body of its own message, and keys of ``extra`` that never leave.
         self.veils: dict[str, tuple[Rewrite | None, frozenset[str]]] = {}
         self._sites: dict[tuple[str, int, str, str], Site] = {}
+        #: In a work-horse: tells its parent of a line that is new, so that the next work-horse knows it from the start.
+        self.teach: Callable[..., object] | None = None
 
     def veil(self, name: str, rewrite: Rewrite, hidden: frozenset[str]) -> None:
         """Where a library's own message says more than may leave (RQ's call strings): ``rewrite(record, body)`` is told instead."""
@@ -162,9 +171,16 @@ class LogBridge:
         self.append(Kind.LOG, site.scope, b"\x12" + otlp.varint(len(body)) + body, site.priority)
 
     def _site(self, record: logging.LogRecord) -> Site:
-        site = Site(record, self)
+        line = Line(record.pathname, record.lineno, record.levelname, record.name, record.levelno, record.funcName or "")
+        if self.teach is not None and len(self._sites) < _MAX_CACHED:
+            self.teach("line", *line)
+        return self.learn(line)
+
+    def learn(self, line: Line) -> Site:
+        """Encode what the records of a line have in common."""
+        site = Site(line, self)
         if len(self._sites) < _MAX_CACHED:
-            self._sites[record.pathname, record.lineno, record.levelname, record.name] = site
+            self._sites[line[:4]] = site
         return site
 
     def _stamp(self, fields: dict[str, Any], span: object, correlation: Any) -> bytes:
@@ -230,15 +246,14 @@ def is_telling(value: object) -> bool:
 class LoggerProvider(sdk.LoggerProvider):
     """The SDK's provider; what is emitted through the Logs API is encoded by us."""
 
+    _logger_cache_lock = _forks.FreeLock()
+    _active_loggers_lock = _forks.FreeLock()
+    _handle_fork = property(_forks.nothing_to_renew)
+
     def __init__(self, processor: FrameProcessor, resource: Resource) -> None:
         super().__init__(resource=resource, shutdown_on_exit=False)
         self.processor = processor
         self.add_log_record_processor(processor)
-
-    def _handle_fork(self) -> None:
-        """New locks; the resource stays: the instance names a process that lives."""
-        self._logger_cache_lock = threading.Lock()
-        self._active_loggers_lock = threading.Lock()
 
     def shutdown(self) -> None:
         """Off, not gone: a later ``setup()`` finds every logger that was handed out."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from opentelemetry.sdk import metrics as sdk
@@ -11,6 +10,7 @@ from opentelemetry.sdk.metrics._internal.measurement_consumer import Synchronous
 from opentelemetry.sdk.metrics._internal.metric_reader_storage import MetricReaderStorage
 from opentelemetry.sdk.metrics.export import MetricReader, MetricsData
 
+from chegou_otel import _forks
 from chegou_otel._guard import guarded
 from chegou_otel.delivery import otlp
 from chegou_otel.delivery.frames import Kind, Priority
@@ -76,14 +76,17 @@ class Consumer(SynchronousMeasurementConsumer):
     crossing: Callable[..., Any] | None = None
     #: In a worker: what is added up is noted there first.
     journal: Journal | None = None
-    _stale = False
+    _lock = _forks.FreeLock()
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._generation = _forks.generation
 
     def consume_measurement(self, measurement: Measurement) -> None:
         if self.crossing is not None:
             self._cross(measurement)
             return
-        if self._stale:
-            self._forget()
+        self._begin_anew()
         journal = self.journal
         if journal is None:
             super().consume_measurement(measurement)
@@ -99,8 +102,7 @@ class Consumer(SynchronousMeasurementConsumer):
             self.journal.note(told)
 
     def collect(self, *args: Any, **kwargs: Any) -> Any:
-        if self._stale:
-            self._forget()
+        self._begin_anew()
         return super().collect(*args, **kwargs)
 
     @guarded
@@ -109,13 +111,16 @@ class Consumer(SynchronousMeasurementConsumer):
         if told is not None and self.crossing is not None:
             self.crossing(Kind.MEASUREMENT, None, told, Priority.HIGH)
 
-    def after_fork(self) -> None:
-        """In a forked child: new locks, and no total of the parent's. Those go with first use: a work-horse adds nothing up."""
-        self._lock = threading.Lock()
-        self._stale, self.journal = True, None
+    def keep(self, journal: Journal) -> None:
+        """In a worker: what is added up is noted first."""
+        self._begin_anew()
+        self.journal = journal
 
-    def _forget(self) -> None:
-        self._stale = False
+    def _begin_anew(self) -> None:
+        """In a forked child: no total is the parent's. They go with first use: a work-horse adds nothing up."""
+        if self._generation == _forks.generation:
+            return
+        self._generation, self.journal = _forks.generation, None
         self._reader_storages = {
             reader: MetricReaderStorage(
                 self._sdk_config,
@@ -130,6 +135,11 @@ class Consumer(SynchronousMeasurementConsumer):
 class MeterProvider(sdk.MeterProvider):
     """The SDK's provider with our reader and consumer. Switched off by ``shutdown()``, on again by ``setup()``."""
 
+    _lock = _forks.FreeLock()
+    _meter_lock = _forks.FreeLock()
+    _all_metric_readers_lock: Any = _forks.FreeLock()
+    _handle_fork = property(_forks.nothing_to_renew)
+
     def __init__(self, reader: Reader, resource: Resource, views: list[Any] | None = None) -> None:
         super().__init__(metric_readers=[reader], resource=resource, shutdown_on_exit=False, views=views or [])
         self.reader = reader
@@ -142,13 +152,6 @@ class MeterProvider(sdk.MeterProvider):
     def collect(self) -> None:
         if self.armed:
             self.reader.collect()
-
-    def _handle_fork(self) -> None:
-        """As the SDK's, but the resource stays: the instance names a process that lives."""
-        self._lock = threading.Lock()
-        self._meter_lock = threading.Lock()
-        type(self)._all_metric_readers_lock = threading.Lock()
-        self.consumer.after_fork()
 
     def cross_to_parent(self) -> None:
         self.consumer.crossing = self.reader.append

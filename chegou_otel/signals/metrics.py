@@ -8,19 +8,19 @@ worker counts all of its jobs.
 from __future__ import annotations
 
 import json
-import threading
 from bisect import bisect_left
 from collections import deque
 from time import time_ns
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from chegou_otel import _forks
 from chegou_otel._guard import guarded
 from chegou_otel.delivery import otlp
 from chegou_otel.delivery.frames import Kind, Priority
 from chegou_otel.signals import points
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from chegou_otel.delivery.journal import Journal
 
@@ -152,10 +152,11 @@ class Instrument:
 class Registry:
     """All of a process's own instruments."""
 
+    lock = _forks.FreeLock()
+
     def __init__(self, append: Callable[..., Any], version: str = "") -> None:
         self.append = append
         self.scope = otlp.Scope.of(_SCOPE_NAME, version)
-        self.lock = threading.RLock()
         self.start = time_ns()
         self.instruments: dict[str, Instrument] = {}
         #: How many values a label may have, over all instruments; further ones are ``_OTHER``.
@@ -164,6 +165,9 @@ class Registry:
         #: Where a measurement goes instead of into the totals: to the parent, or, right after a fork, over the parent's totals.
         self.cross: Callable[[Series, float], None] | None = None
         self.journal: Any = None
+        #: What is measured together, by the word that it is told under.
+        self.groups: dict[str, Callable[..., Iterable[tuple[Series, float]]]] = {}
+        self._begin_anew = self._first
 
     def _instrument(self, kind: InstrumentKind, name: str, unit: str, description: str, boundaries: Sequence[float] = ()) -> Instrument:
         with self.lock:
@@ -209,9 +213,7 @@ class Registry:
 
     def after_fork(self) -> None:
         """In a forked child: nothing of the parent's is counted again. Totals go with first use: a work-horse adds nothing up."""
-        self.lock = threading.RLock()
-        self.start = time_ns()
-        self.cross = self._first
+        self.cross = self._begin_anew
 
     def _first(self, series: Series, value: float) -> None:
         self._forget()
@@ -219,8 +221,9 @@ class Registry:
 
     def _forget(self) -> None:
         with self.lock:
-            if self.cross != self._first:
+            if self.cross is not self._begin_anew:
                 return
+            self.start = time_ns()
             for instrument in self.instruments.values():
                 for series in instrument.series_by_labels.values():
                     series.reset()
@@ -246,12 +249,37 @@ class Registry:
     def _cross(self, series: Series, value: float) -> None:
         self.append(Kind.MEASUREMENT, None, _told(series, value), Priority.HIGH)
 
+    def together(self, source: str, *told: Any) -> None:
+        """Record what ``groups[source](*told)`` yields. Where it crosses to the parent, or is noted, that is one frame for all of it."""
+        cross = self.cross
+        if cross == self._cross:
+            self.tell_parent(source, *told)
+            return
+        group = self.groups[source](*told)
+        if cross != self._note:
+            for series, value in group:
+                series.record(value)
+            return
+        with self.journal.lock:
+            self.journal.note(_encode([source, *told]).encode())
+            for series, value in group:
+                series.take(value)
+
+    @guarded
+    def tell_parent(self, *told: Any) -> None:
+        """In a work-horse: what its parent is to take note of."""
+        self.append(Kind.MEASUREMENT, None, _encode(told).encode(), Priority.HIGH)
+
     def replay(
         self, kind: InstrumentKind, name: str, unit: str, description: str, boundaries: list[float], labels: Any, value: float
     ) -> None:
         """Take a measurement that came over from a work-horse."""
         instrument = self._instrument(kind, name, unit, description, boundaries)
         instrument.series(tuple((key, item) for key, item in labels)).record(value)
+
+
+#: Made once: ``json.dumps`` with options makes an encoder per call.
+_encode: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def _told(series: Series, value: float) -> bytes:

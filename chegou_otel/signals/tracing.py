@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import struct
-import threading
 from time import time_ns
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,7 +17,7 @@ from opentelemetry.trace import Span as ApiSpan
 from opentelemetry.trace import get_current_span as current_span
 from opentelemetry.trace.propagation import _SPAN_KEY
 
-from chegou_otel import _guard
+from chegou_otel import _forks, _guard
 from chegou_otel import correlation as _correlation
 from chegou_otel._guard import guarded
 from chegou_otel.correlation import rng
@@ -260,6 +259,9 @@ _KINDS: Final = list(SpanKind)
 class TracerProvider(sdk.TracerProvider):
     """The SDK's provider with our tracers. Shutting it down switches it off; ``setup()`` switches it on again."""
 
+    _tracers_lock = _forks.FreeLock()
+    _handle_fork = property(_forks.nothing_to_renew)
+
     def __init__(self, state: State, resource: Resource, *, sampler: Sampler | None = None) -> None:
         super().__init__(sampler=sampler, resource=resource, span_limits=_limits(state), shutdown_on_exit=False)
         self.state = state
@@ -298,10 +300,6 @@ class TracerProvider(sdk.TracerProvider):
                 instrumenting_module_name or "", instrumenting_library_version or "", schema_url or "", attributes
             )
         return tracer
-
-    def _handle_fork(self) -> None:
-        """Locks are renewed; the resource stays: the instance ID names a process that lives, not a fork that ends."""
-        self._tracers_lock = threading.Lock()
 
     def add_span_processor(self, span_processor: sdk.SpanProcessor) -> None:
         super().add_span_processor(span_processor)

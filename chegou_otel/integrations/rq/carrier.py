@@ -35,6 +35,8 @@ _FIELDS: Final = ((FIELD, ATTRIBUTE), (ROUND_FIELD, ROUND_ATTRIBUTE), (DUE_FIELD
 _VERSION: Final = "1"
 _PARTS: Final = 7
 _ROUND_PARTS: Final = 9
+#: Read without the rest, wherever a job's function is asked for.
+_FUNCTION: Final = ";function="
 
 
 class Carrier(NamedTuple):
@@ -49,6 +51,7 @@ class Carrier(NamedTuple):
         shape: ``parent`` for a job enqueued to run now, ``link`` for one that was scheduled.
         repeats: How many repeats it had when it was enqueued.
         cron: The name of the cron job that enqueued it.
+        function: The dotted name of its function, which a worker would have to unpickle the job to learn.
     """
 
     trace_id: str
@@ -59,12 +62,15 @@ class Carrier(NamedTuple):
     shape: str
     repeats: int = 0
     cron: str = ""
+    function: str = ""
 
     def encode(self) -> str:
         text = f"{_VERSION};{self.trace_id};{self.span_id};{self.flags:02x};{self.correlation_id};{self.retries};{self.shape}"
         if self.repeats:  # what few jobs have is named; who does not know the name ignores it
             text += f";repeats={self.repeats}"
-        return f"{text};cron={quote(self.cron)}" if self.cron else text
+        if self.cron:
+            text += f";cron={quote(self.cron)}"
+        return f"{text}{_FUNCTION}{quote(self.function)}" if self.function else text
 
     @property
     def span_context(self) -> SpanContext | None:
@@ -122,7 +128,7 @@ def decode(text: str) -> Carrier | None:
         int(parts[1] or "0", 16), int(parts[2] or "0", 16)
         return Carrier(
             parts[1], parts[2], int(parts[3], 16), parts[4], int(parts[5]), parts[6],
-            int(more.get("repeats", 0)), unquote(more.get("cron", "")),
+            int(more.get("repeats", 0)), unquote(more.get("cron", "")), unquote(more.get("function", "")),
         )  # fmt: skip
     except ValueError:
         return None
@@ -144,6 +150,17 @@ def of(job: Any) -> Carrier | None:
     """The carrier of a job in hand."""
     text = getattr(job, ATTRIBUTE, None)
     return decode(text) if isinstance(text, str) else None
+
+
+def function_of(job: Any) -> str:
+    """The function's dotted name as far as it is known; nothing is unpickled to learn it."""
+    name = getattr(job, "_func_name", None)
+    if isinstance(name, str):
+        return name
+    text = getattr(job, ATTRIBUTE, None)
+    if not isinstance(text, str) or not text.startswith(f"{_VERSION};"):
+        return ""
+    return unquote(text.partition(_FUNCTION)[2].partition(";")[0])
 
 
 def round_of(job: Any) -> Round | None:

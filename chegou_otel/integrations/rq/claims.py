@@ -77,7 +77,7 @@ class Claims:
         """Whether it is ours to tell: nobody claimed it before, or nobody can say. ``words``: we have what it wrote itself."""
         if not execution_id:
             return True
-        key, who = KEY.format(execution_id), f"{os.uname().nodename};{os.getpid()};{process.started()};{_WORDS if words else ''}"
+        key, who = KEY.format(execution_id), f"{os.uname().nodename};{os.getpid()};{process.moment()};{_WORDS if words else ''}"
         set_it = ("SET", key, f"{outcome};{time_ns()};{who}", "EX", str(TTL_SECONDS))
         if self._ask(connection, *set_it, "NX") is not None:
             return True

@@ -94,7 +94,7 @@ class Producer:
         if not isinstance(known, Correlation):
             known = Correlation(new_id())
             ctx = Context({**ctx, _correlation.KEY: known})
-        function = function_of(job)
+        function = carrier.function_of(job)
         static, counted = self._known.get((queue, function)) or self._learn(queue, function)
         cron = ctx.get(CRON)
         span = self._tracer.begin(static, {"rq.cron.name": cron} if cron else None, context=ctx)
@@ -115,12 +115,6 @@ def system(queue: str, function: str) -> dict[str, Any]:
     """The constant attributes that producer and consumer share."""
     found = {"messaging.system": "rq", "messaging.destination.name": queue}
     return {**found, "rq.job.function": function} if function else found
-
-
-def function_of(job: Any) -> str:
-    """The function's dotted name where it is known already; nothing is unpickled to learn it."""
-    name = getattr(job, "_func_name", None)
-    return name if isinstance(name, str) else ""
 
 
 def patch(runtime: Runtime, producer: Producer, module: ModuleType) -> None:

@@ -22,11 +22,12 @@ from chegou_otel._guard import guarded
 from chegou_otel.correlation import Correlation, reset
 from chegou_otel.integrations.redis import QUIET
 from chegou_otel.integrations.rq import resources, shape
+from chegou_otel.integrations.rq.carrier import function_of
 from chegou_otel.integrations.rq.claims import Claims
-from chegou_otel.integrations.rq.enqueue import function_of, system
+from chegou_otel.integrations.rq.enqueue import system
 from chegou_otel.integrations.rq.metrics import Measures
 from chegou_otel.integrations.rq.quiet import loud, make_loud, make_quiet, make_worker
-from chegou_otel.integrations.rq.teller import Teller
+from chegou_otel.integrations.rq.teller import Teller, Watched, WatchedEvents
 from chegou_otel.signals.encoding import Safe, Static
 from chegou_otel.signals.errors import type_name
 from chegou_otel.signals.spans import Span
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from contextvars import Token
     from types import ModuleType
+
+    from opentelemetry.sdk.trace import Event
 
     from chegou_otel._runtime import Runtime
 
@@ -83,6 +86,21 @@ class Execution:
         #: The one that was under way: a job may run another on a queue that does not wait for workers.
         self.outer: Execution | None = None
 
+    def watch(self) -> None:
+        """From here on what the span becomes is told at once, if there is a teller."""
+        span = self.span
+        if type(span) is Span and self.id and type(span.extra) is not Watched:
+            span.extra = Watched(span.extra, self)
+            span._event_list = WatchedEvents(span._event_list or (), self)
+
+    def changed(self, key: str, value: Any) -> None:
+        if self.executions.teller is not None:
+            self.executions.teller.changed(self.id, key, value)
+
+    def happened(self, event: Event) -> None:
+        if self.executions.teller is not None:
+            self.executions.teller.happened(self.id, event)
+
     @guarded
     def failed_by(self, error: BaseException) -> None:
         """RQ handles an exception of the job's; the first one is the job's own."""
@@ -123,6 +141,8 @@ class Executions:
         self.claims = Claims()
         #: Told of a start, a change, an end, so that they are frames too: what a killed process did is told by another.
         self.teller: Teller | None = None
+        #: This process is a work-horse that was forked.
+        self.forked = False
         #: What the parent made ready for the work-horse that it is about to fork.
         self.prepared: Execution | None = None
 
@@ -137,7 +157,7 @@ class Executions:
         made.start = nanoseconds(since) if since else time_ns()
         if type(made.span) is Span:
             made.span._start_time = made.start
-        made.used = resources.begin()
+        made.used = resources.begin(forked=self.forked)
         if since:
             made.used = made.used._replace(cpu=0.0)  # since the fork: importing the job is part of its run
         made.token = attach(made.context)
@@ -151,6 +171,9 @@ class Executions:
         """In the parent, before it forks: what is done here needs no page of its own in the child, where each costs a copy."""
         made = self._make(worker, job, queue)
         made.told = Teller.fixed(made, self.runtime.encoder.clean)
+        made.watch()
+        if made.function:
+            made.measure_start()
         self.prepared = made
 
     def _make(self, worker: Any, job: Any, queue: Any, since: datetime | None = None, execution: Any = None) -> Execution:
@@ -185,7 +208,11 @@ class Executions:
             return
         if teller is not None:
             teller.ending(execution)
-        span.set_attributes({**used, "rq.job.status": Safe(outcome)})
+        facts = {**used, "rq.job.status": Safe(outcome)}
+        if type(span) is Span:
+            span.extra.update(facts)
+        else:
+            span.set_attributes(facts)
         if execution.error is not None:
             span.fail(execution.error)
         elif outcome in FAILED:
@@ -206,8 +233,8 @@ class Executions:
         return self.claims.take(execution.id, outcome, words=True)
 
     def count(self, queue: str, function: str, outcome: str, seconds: float | None, used: Mapping[str, Any], error: str = "") -> None:
-        self.measures.used(queue, function, used.get("rq.job.cpu_time"), used.get("rq.job.memory_growth"))
-        self.measures.ended(queue, function, outcome, seconds, error or (outcome if outcome in FAILED else ""))
+        failed = error or (outcome if outcome in FAILED else "")
+        self.measures.ended(queue, function, outcome, seconds, failed, used.get("rq.job.cpu_time"), used.get("rq.job.memory_growth"))
 
     def told_name(self, execution: Execution) -> None:
         if self.teller is not None:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 from chegou_otel.integrations._categories import categorizer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from chegou_otel._runtime import Runtime
     from chegou_otel.signals.metrics import Labels, Series
 
@@ -23,13 +25,16 @@ MEMORY_BUCKETS: Final = tuple(float(size * _MIB) for size in (1, 5, 10, 25, 50, 
 #: Distinct values of a label, over all instruments.
 LIMITS: Final = {"rq.job.function": 200, "messaging.destination.name": 100, "error.type": 100}
 _MAX_CACHED: Final = 2_000
+#: What an execution measured in its work-horse crosses to the worker under this name.
+_SOURCE: Final = "rq"
 
 
 class Measures:
     """The instruments of RQ. Functions may be unknown (empty), and so may what the kernel tells of a job (``None``)."""
 
     def __init__(self, runtime: Runtime) -> None:
-        metrics = runtime.metrics
+        metrics = self._metrics = runtime.metrics
+        metrics.groups[_SOURCE] = self._of_execution
         metrics.limits.update(LIMITS)
         self._category = categorizer(runtime.settings.rq_job_categories)
         self._bases: dict[tuple[str, str], Labels] = {}
@@ -55,24 +60,38 @@ class Measures:
         if lateness is not None:
             self._late.series(base).record(lateness)
 
-    def ended(self, queue: str, function: str, outcome: str, seconds: float | None, error: str = "") -> None:
-        """An execution ended. ``error``: the kind of it, such as an exception's type."""
+    def ended(
+        self, queue: str, function: str, outcome: str, seconds: float | None, error: str = "", cpu: float | None = None,
+        memory: float | None = None,
+    ) -> None:  # fmt: skip
+        """An execution ended.
+
+        Args:
+            queue: Its name.
+            function: The dotted name, or empty.
+            outcome: ``finished``, ``failed``, …
+            seconds: How long it ran; nobody knows that of a process that was found gone.
+            error: The kind of it, such as an exception's type.
+            cpu: Seconds of CPU.
+            memory: Bytes by which memory grew.
+        """
+        self._metrics.together(_SOURCE, queue, function, outcome, seconds, error, cpu, memory)
+
+    def _of_execution(
+        self, queue: str, function: str, outcome: str, seconds: float | None, error: str, cpu: float | None, memory: float | None
+    ) -> Iterator[tuple[Series, float]]:
         base = self._base(queue, function)
         status = (("rq.job.status", outcome),)
         failed = (("error.type", error),) if error else ()
-        self._executions.series((*base, *status)).add(1)
-        if seconds is not None:  # nobody knows when a process ended that was found gone
-            self._duration.series((("messaging.operation.name", "process"), *base, *status, *failed)).record(seconds)
+        yield self._executions.series((*base, *status)), 1
+        if seconds is not None:
+            yield self._duration.series((("messaging.operation.name", "process"), *base, *status, *failed)), seconds
         if outcome == "retried":
-            self._retries.series((*base, *failed)).add(1)
-
-    def used(self, queue: str, function: str, cpu: float | None = None, memory: float | None = None) -> None:
-        """What an execution used: seconds of CPU, bytes by which memory grew."""
-        base = self._base(queue, function)
+            yield self._retries.series((*base, *failed)), 1
         if cpu is not None:
-            self._cpu.series(base).record(cpu)
+            yield self._cpu.series(base), cpu
         if memory is not None:
-            self._memory.series(base).record(max(0.0, memory))
+            yield self._memory.series(base), max(0.0, memory)
 
     def not_run(self, queue: str, function: str, outcome: str) -> None:
         """A job came to an end without having run: cancelled, lost on its way, …"""

@@ -14,7 +14,7 @@ from opentelemetry.trace.propagation import _SPAN_KEY
 from chegou_otel import correlation as _correlation
 from chegou_otel._guard import guarded
 from chegou_otel.integrations.rq import carrier
-from chegou_otel.integrations.rq.enqueue import function_of
+from chegou_otel.integrations.rq.carrier import function_of
 from chegou_otel.integrations.rq.quiet import make_quiet, wrap_present
 
 if TYPE_CHECKING:

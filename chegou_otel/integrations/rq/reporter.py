@@ -10,14 +10,13 @@ from __future__ import annotations
 import _thread
 import contextlib
 import functools
-import os
 import time
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, attach
 
-from chegou_otel import _guard
+from chegou_otel import _forks, _guard
 from chegou_otel.delivery.frames import Signal
 from chegou_otel.delivery.otlp import Scope, resource_block
 from chegou_otel.integrations.redis import QUIET
@@ -47,8 +46,6 @@ _SHARED: Final = (
     "telemetry.sdk.name", "telemetry.distro.name",
 )  # fmt: skip
 
-_reporters: weakref.WeakSet[Reporter] = weakref.WeakSet()
-
 
 class Reporter:
     """One per process, for every Redis that it knows."""
@@ -57,12 +54,14 @@ class Reporter:
         self._runtime = runtime
         #: By address: a client of the application's, and our rank there.
         self._known: dict[str, tuple[Any, Rank]] = {}
-        self._renew()
-        _hook()
-        _reporters.add(self)
+        self._generation = -1
+        self._be_here()
 
-    def _renew(self) -> None:
+    def _be_here(self) -> None:
         """At the start, and in a forked child: no thread, no connection, no lease."""
+        if self._generation == _forks.generation:
+            return
+        self._generation = _forks.generation
         self._posts: dict[str, Post] = {}
         self._stopping = False
         self._bell = _thread.allocate_lock()
@@ -80,6 +79,7 @@ class Reporter:
         """This process works with ``client``'s database: be a candidate there."""
         if not self.wanted:
             return
+        self._be_here()
         address = connection.address(client)
         before = self._known.get(address)
         if before is None or rank < before[1]:
@@ -92,6 +92,7 @@ class Reporter:
         """In a web process, now and then: what do the settings name? After a fork this is where the child begins."""
         if not self.wanted:
             return
+        self._be_here()
         for client in connection.of_settings():
             self._known.setdefault(connection.address(client), (client, Rank.WEB))
         if self._known:
@@ -103,6 +104,7 @@ class Reporter:
                 _thread.start_new_thread(self._main, ())
 
     def stop(self) -> None:
+        self._be_here()
         self._stopping = True
         with contextlib.suppress(RuntimeError):
             self._bell.release()
@@ -249,14 +251,3 @@ def _patch_queue(runtime: Runtime, reporter: Reporter, module: ModuleType) -> No
         return begin
 
     runtime.wrap(module.Queue, "__init__", make)
-
-
-@functools.cache
-def _hook() -> None:
-    """Once per process tree."""
-    os.register_at_fork(after_in_child=_renew_all)
-
-
-def _renew_all() -> None:
-    for reporter in list(_reporters):
-        reporter._renew()

@@ -45,9 +45,11 @@ class Start(NamedTuple):
 NOTHING: Final = Start(0.0, 0, 0, 0)
 
 
-def begin() -> Start:
+def begin(*, forked: bool = False) -> Start:
+    """``forked``: this process has just been; its peak is then what is resident, and known without a look into /proc."""
     own = resource.getrusage(resource.RUSAGE_SELF)
-    resident, peak = _resident(), own.ru_maxrss * 1024
+    peak = own.ru_maxrss * 1024
+    resident = peak if forked else _resident()
     return Start(_cpu(own), resident, peak, _high_water() if resident and peak > resident + _SLACK else resident)
 
 

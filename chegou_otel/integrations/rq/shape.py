@@ -106,7 +106,8 @@ def queued(job: Any) -> None:
 
 def carried(span: Any, known: Correlation, job: Any, shape: str, cron: str = "") -> Carrier:
     """The carrier for a job whose story ``span`` tells."""
-    return Carrier(*ids(span), known.id, int(job.retries_left or 0), shape, int(getattr(job, "repeats_left", 0) or 0), cron)
+    repeats = int(getattr(job, "repeats_left", 0) or 0)
+    return Carrier(*ids(span), known.id, int(job.retries_left or 0), shape, repeats, cron, carrier.function_of(job))
 
 
 def ids(span: Any) -> tuple[str, str, int]:

@@ -39,7 +39,7 @@ class Teller:
         self.pid = os.getpid()
         self._recorder = runtime.recorder
         self._clean = runtime.encoder.clean
-        self._started = process.started()
+        self._started = process.moment()
         #: The segments in which the execution under way was said to begin.
         self._begun: dict[str, list[Any]] = {}
 
@@ -51,8 +51,7 @@ class Teller:
         span = execution.span
         if type(span) is not Span or not execution.id:
             return
-        span.extra = Watched(span.extra, lambda key, value: self.changed(execution.id, key, value))
-        span._event_list = WatchedEvents(span._event_list or (), lambda event: self.happened(execution.id, event))
+        execution.watch()
         varying = _encode([self.pid, self._started, execution.start, execution.used])
         fixed = execution.told or self.fixed(execution, self._clean)
         self._recorder.append(Kind.JOB_CHANGE, None, f"{fixed},{varying[1:]}".encode(), Priority.HIGH)
@@ -110,22 +109,22 @@ def matter(span_id: bytes) -> int:
 class Watched(dict[str, Any]):
     """A span's attributes that tell of every change."""
 
-    def __init__(self, start: Mapping[str, Any], tell: Callable[[str, Any], Any]) -> None:
+    def __init__(self, start: Mapping[str, Any], execution: Execution) -> None:
         super().__init__(start)
-        self._tell = tell
+        self._execution = execution
 
     def __setitem__(self, key: str, value: Any) -> None:
         super().__setitem__(key, value)
-        self._tell(key, value)
+        self._execution.changed(key, value)
 
 
 class WatchedEvents(list[Any]):
     """A span's events that tell of every new one."""
 
-    def __init__(self, start: Any, tell: Callable[[Event], Any]) -> None:
+    def __init__(self, start: Any, execution: Execution) -> None:
         super().__init__(start)
-        self._tell = tell
+        self._execution = execution
 
     def append(self, event: Any) -> None:
         super().append(event)
-        self._tell(event)
+        self._execution.happened(event)

@@ -102,9 +102,11 @@ class Horses:
         runtime = self.runtime
         runtime.recorder.become(segment)
         runtime.metrics.cross_to_parent()
+        runtime.bridge.teach = runtime.metrics.tell_parent
         if runtime.meter_provider is not None:
             runtime.meter_provider.cross_to_parent()
         self.executions.teller = Teller(runtime, parent=os.getppid())
+        self.executions.forked = not spawn.is_spawned()
 
     # -- in the parent, after
 

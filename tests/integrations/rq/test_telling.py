@@ -223,7 +223,7 @@ def test_who_claimed_and_died_before_telling_is_followed_by_the_next(scene, hub,
 def test_a_claim_of_a_living_process_or_of_one_that_had_no_words_stands(scene, hub, producer, claim):
     scene.begin().kill_worker()
     scene.kill_horse()
-    known = {"host": os.uname().nodename, "pid": os.getpid(), "started": process.started()}
+    known = {"host": os.uname().nodename, "pid": os.getpid(), "started": process.moment()}
     hub.redis.set(KEY.format(scene.execution_id), claim.format(**known))
     scene.next()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import rq
 
@@ -104,6 +106,29 @@ def test_a_timeout_is_told_as_one(hub, producer, worker):
     (span,) = hub.wait_jobs(1)
 
     assert attributes(span)["rq.job.status"] == "timed_out"
+
+
+def test_the_function_of_a_job_that_dies_before_it_is_loaded_is_known(hub, producer):
+    """What would have to be unpickled to learn it is in the carrier."""
+    enqueue(hub, "ok", "x")
+    hub.burst(HUB_KILL_BEFORE_LOADING="1")
+    (span,) = hub.wait_jobs(1)
+
+    told = attributes(span)
+    assert (told["rq.job.status"], told["rq.job.function"], told["correlation_id"]) == ("killed", "hub_jobs.ok", "order-0007")
+
+
+def test_what_a_work_horse_learned_the_next_one_knows(hub, producer):
+    """A line that logs is new to the first work-horse only: it tells its parent, from which the others are forked."""
+    for n in range(3):
+        enqueue(hub, "ok", str(n))
+    worker = hub.burst(HUB_SHOW_SITES="1")
+    hub.wait_jobs(3)
+
+    learned = re.findall(r"learned ok in (\d+)", hub.said())
+    assert len(set(learned)) == len(learned) == 2
+    assert str(worker.pid) in learned
+    assert len([body for scope, body, _ in hub.logs if scope == "hub.jobs"]) == 3
 
 
 def test_a_counter_of_100_forked_jobs_is_one_series_and_reads_100(hub, producer):
