@@ -101,7 +101,7 @@ class Execution:
     def measure_start(self) -> None:
         """Once, as soon as it is known which function waited."""
         wait, late, self.wait, self.late = self.wait, self.late, None, None
-        self.executions.measures.started(self.queue, self.function, wait, late)
+        self.executions.measures.started(self.queue, self.function, wait, late, self.span)
 
     @guarded
     def end(self, outcome: str, more: Mapping[str, Any] | None = None, end: int | None = None) -> None:
@@ -192,7 +192,7 @@ class Executions:
             span.set_status(Status(StatusCode.ERROR, FAILED[outcome]))
         execution.measure_start()
         error = type_name(execution.error) if execution.error is not None else ""
-        self.count(execution.queue, execution.function, outcome, ((end or time_ns()) - execution.start) / 1e9, used, error)
+        self.count(execution.queue, execution.function, outcome, ((end or time_ns()) - execution.start) / 1e9, used, error, span)
         span.end(end)
         if teller is not None:
             teller.ended(execution)
@@ -205,9 +205,11 @@ class Executions:
             return True
         return self.claims.take(execution.id, outcome, words=True)
 
-    def count(self, queue: str, function: str, outcome: str, seconds: float | None, used: Mapping[str, Any], error: str = "") -> None:
-        self.measures.used(queue, function, used.get("rq.job.cpu_time"), used.get("rq.job.memory_growth"))
-        self.measures.ended(queue, function, outcome, seconds, error or (outcome if outcome in FAILED else ""))
+    def count(
+        self, queue: str, function: str, outcome: str, seconds: float | None, used: Mapping[str, Any], error: str = "", span: Any = None
+    ) -> None:
+        self.measures.used(queue, function, used.get("rq.job.cpu_time"), used.get("rq.job.memory_growth"), span)
+        self.measures.ended(queue, function, outcome, seconds, error or (outcome if outcome in FAILED else ""), span)
 
     def told_name(self, execution: Execution) -> None:
         if self.teller is not None:

@@ -133,7 +133,7 @@ class Listener:
         span._status = _UNSET
         span.set_status(Status(StatusCode.ERROR, FAILED[outcome]))
         seconds = None if end == 0 else (max(known["start"], end or time_ns()) - known["start"]) / 1e9
-        executions.count(known["queue"], known["function"], outcome, seconds, more)
+        executions.count(known["queue"], known["function"], outcome, seconds, more, span=span)
         span.end(max(known["start"], known["last"] if end == 0 else end or time_ns()))
 
 

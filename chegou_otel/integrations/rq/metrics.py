@@ -47,32 +47,32 @@ class Measures:
         """The series that counts a job enqueued; keep it."""
         return self._sent.series((("messaging.operation.name", "send"), *self._base(queue, function)))
 
-    def started(self, queue: str, function: str, wait: float | None, lateness: float | None = None) -> None:
-        """An execution begins: seconds since the enqueue, and since the time for which it was scheduled."""
+    def started(self, queue: str, function: str, wait: float | None, lateness: float | None = None, span: Any = None) -> None:
+        """An execution begins: seconds since the enqueue, and since the time for which it was scheduled. ``span``: its own."""
         base = self._base(queue, function)
         if wait is not None:
-            self._wait.series(base).record(wait)
+            self._wait.series(base).record(wait, span)
         if lateness is not None:
-            self._late.series(base).record(lateness)
+            self._late.series(base).record(lateness, span)
 
-    def ended(self, queue: str, function: str, outcome: str, seconds: float | None, error: str = "") -> None:
+    def ended(self, queue: str, function: str, outcome: str, seconds: float | None, error: str = "", span: Any = None) -> None:
         """An execution ended. ``error``: the kind of it, such as an exception's type."""
         base = self._base(queue, function)
         status = (("rq.job.status", outcome),)
         failed = (("error.type", error),) if error else ()
         self._executions.series((*base, *status)).add(1)
         if seconds is not None:  # nobody knows when a process ended that was found gone
-            self._duration.series((("messaging.operation.name", "process"), *base, *status, *failed)).record(seconds)
+            self._duration.series((("messaging.operation.name", "process"), *base, *status, *failed)).record(seconds, span)
         if outcome == "retried":
             self._retries.series((*base, *failed)).add(1)
 
-    def used(self, queue: str, function: str, cpu: float | None = None, memory: float | None = None) -> None:
+    def used(self, queue: str, function: str, cpu: float | None = None, memory: float | None = None, span: Any = None) -> None:
         """What an execution used: seconds of CPU, bytes by which memory grew."""
         base = self._base(queue, function)
         if cpu is not None:
-            self._cpu.series(base).record(cpu)
+            self._cpu.series(base).record(cpu, span)
         if memory is not None:
-            self._memory.series(base).record(max(0.0, memory))
+            self._memory.series(base).record(max(0.0, memory), span)
 
     def not_run(self, queue: str, function: str, outcome: str) -> None:
         """A job came to an end without having run: cancelled, lost on its way, …"""
