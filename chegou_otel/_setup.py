@@ -241,9 +241,11 @@ def _discard(*_frame: Any) -> bool:
 
 def _collect(runtime: Runtime) -> None:
     with runtime.journal.settling():
-        runtime.metrics.collect()
-        if runtime.meter_provider is not None:
-            runtime.meter_provider.collect()
+        found = [each for each in (runtime.metrics, runtime.meter_provider) if each is not None]
+        for each in found:
+            each.gather()
+        for each in found:
+            each.send()
 
 
 def _replay(runtime: Runtime, payload: bytes) -> None:

@@ -97,23 +97,28 @@ class Reader(MetricReader):
         self._collect = collect
 
     def _receive_metrics(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **_kwargs: Any) -> None:
-        self.outbox.retry(self.append)
         for resource in metrics_data.resource_metrics:
             for found in resource.scope_metrics:
                 scope = otlp.Scope.of(found.scope.name, found.scope.version or "", found.scope.schema_url or "")
                 for metric in found.metrics:
-                    self._send(scope, metric)
+                    self._put(scope, metric)
 
-    def _send(self, scope: otlp.Scope, metric: Any) -> None:
+    def _put(self, scope: otlp.Scope, metric: Any) -> None:
         payload = points.from_sdk(metric, self.clean)
         if payload is None:
             return
         once = getattr(metric.data, "aggregation_temporality", None) is AggregationTemporality.DELTA
-        self.outbox.send(self.append, scope, payload, once=once)
+        self.outbox.put(scope, payload, once=once)
         if len(metric.data.data_points) > self.aggregation.max_series and metric.name not in self._warned:
             self._warned.add(metric.name)
             told = [tuple(p.attributes.items()) for p in metric.data.data_points if _OVERFLOW not in p.attributes]
             logger.warning("%s", overflow_warning(metric.name, len(told), told))
+
+    def force_flush(self, timeout_millis: float = 10_000) -> bool:
+        """For whoever asks the SDK's provider: recorded, to be sent with everything else."""
+        self.collect(timeout_millis=timeout_millis)
+        self.outbox.send(self.append)
+        return True
 
     def shutdown(self, timeout_millis: float = 30_000, **_kwargs: Any) -> None:
         """Nothing of its own to stop: the courier asks it, and stops with the recorder."""
@@ -207,9 +212,16 @@ class MeterProvider(sdk.MeterProvider):
             self.consumer.start_over()
 
     @guarded
-    def collect(self) -> None:
+    def gather(self) -> None:
+        """Ask the SDK for what it added up, and users' callbacks for what they observe."""
         if self.armed:
             self.reader.collect()
+
+    @guarded
+    def send(self) -> None:
+        """Append what was gathered."""
+        if self.armed:
+            self.reader.outbox.send(self.reader.append)
 
     def _handle_fork(self) -> None:
         """As the SDK's, but the resource stays: the instance names a process that lives."""

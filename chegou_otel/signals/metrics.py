@@ -155,19 +155,26 @@ class Registry:
         return self._instrument("gauge", name, unit, description)
 
     @guarded
-    def collect(self) -> None:
-        """Append one ``METRIC`` frame per instrument that has anything to say."""
+    def gather(self) -> None:
+        """Make one ``METRIC`` frame per instrument that has anything to say."""
         self._forget()
-        self._outbox.retry(self.append)
         with self.lock:
             now = time_ns()
             self.since = min(self.since, now)  # the clock may have been set back
             encoded = [(instrument.encode(now), instrument.delta) for instrument in self.instruments.values()]
             self.since = now
-        # Without the lock: a signal handler may record while this process is inside of ``append``.
         for payload, once in encoded:
             if payload is not None:
-                self._outbox.send(self.append, self.scope, payload, once=once)
+                self._outbox.put(self.scope, payload, once=once)
+
+    @guarded
+    def send(self) -> None:
+        """Append what was gathered. Without the lock: a signal handler may record while this process is inside of ``append``."""
+        self._outbox.send(self.append)
+
+    def collect(self) -> None:
+        self.gather()
+        self.send()
 
     def after_fork(self) -> None:
         """In a forked child: nothing of the parent's is counted again. Totals go with first use: a work-horse adds nothing up."""

@@ -1,11 +1,14 @@
-"""What a collection could not record goes out with the next one.
+"""Metrics between their collection and the recorder.
 
-A total is told again by the next total. A delta is told once: when the spool was full at that moment, it waits here.
+All of a collection is gathered first and then recorded in one go, so a kill finds nearly always all of it or nothing. A total is told
+again by the next total. A delta is told once: when the spool had no room for it, it waits here for the next collection.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import contextlib
+from collections import deque
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from chegou_otel.delivery.frames import Kind, Priority
 
@@ -15,33 +18,45 @@ if TYPE_CHECKING:
 
     from chegou_otel.delivery.otlp import Scope
 
-#: Bytes that may wait. The oldest go first; every attempt that failed was counted as a drop by the recorder.
+#: Bytes of deltas that may wait. The oldest go first; the recorder counts a drop for every attempt that fails.
 MAX_BYTES: Final = 1024 * 1024
 
 
+class Gathered(NamedTuple):
+    """A ``METRIC`` frame; with ``once``, nothing later says the same."""
+
+    scope: Scope
+    payload: bytes
+    once: bool
+
+
 class Outbox:
-    """Of one collector. Not for use by several threads at once."""
+    """Of one collector."""
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[Scope, bytes]] = []
+        self._gathered: deque[Gathered] = deque()
 
     def clear(self) -> None:
         """In a forked child: what waits is the parent's to tell."""
-        self._waiting = []
+        self._gathered = deque()
 
-    def retry(self, append: Callable[..., Any]) -> None:
-        """Before a collection: what the last one could not record, in its order."""
-        waiting, self._waiting = self._waiting, []
-        for scope, payload in waiting:
-            self.send(append, scope, payload, once=True)
-        room = MAX_BYTES
-        for place in range(len(self._waiting) - 1, -1, -1):
-            room -= len(self._waiting[place][1])
-            if room < 0:
-                del self._waiting[: place + 1]
-                break
+    def put(self, scope: Scope, payload: bytes, *, once: bool) -> None:
+        self._gathered.append(Gathered(scope, payload, once))
 
-    def send(self, append: Callable[..., Any], scope: Scope, payload: bytes, *, once: bool) -> None:
-        """Record a ``METRIC`` frame; with ``once``, nothing later says the same."""
-        if append(Kind.METRIC, scope, payload, Priority.HIGH) is False and once:
-            self._waiting.append((scope, payload))
+    def send(self, append: Callable[..., Any]) -> None:
+        """Record what was gathered; what must not be lost and found no room stays."""
+        refused = []
+        with contextlib.suppress(IndexError):  # empty; another thread may send, too
+            while True:
+                each = self._gathered.popleft()
+                if append(Kind.METRIC, each.scope, each.payload, Priority.HIGH) is False and each.once:
+                    refused.append(each)
+        self._gathered.extendleft(reversed(_newest(refused)))
+
+
+def _newest(refused: list[Gathered]) -> list[Gathered]:
+    room, place = MAX_BYTES, len(refused)
+    while place and len(refused[place - 1].payload) <= room:
+        place -= 1
+        room -= len(refused[place].payload)
+    return refused[place:]

@@ -221,9 +221,21 @@ def test_what_a_delta_waits_with_has_a_bound():
             each.add(1)
         kept.registry.collect()
     kept.registry.collect()
-    held = sum(len(payload) for _scope, payload in kept.registry._outbox._waiting)
+    held = sum(len(payload) for _scope, payload, _once in kept.registry._outbox._gathered)
     kept.full = False
 
     assert held <= 1024 * 1024
     kept.registry.collect()
     assert 5 <= len(kept.told()) < 30
+
+
+def test_whoever_flushes_the_sdk_s_provider_loses_no_delta(monkeypatch):
+    monkeypatch.setenv(PREFERENCE, "delta")
+    with capture() as recorded:
+        counter = metrics.get_meter("theirs.flushed").create_counter("flushed")
+        counter.add(2)
+        before = len(recorded._frames)
+        metrics.get_meter_provider().force_flush()
+        told = [payload for _kind, scope, payload in recorded._frames[before:] if scope == "theirs.flushed"]
+
+    assert [_value(payload) for payload in told] == [2]
