@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from chegou_otel import _guard
 from chegou_otel._imports import ImportHooks
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from chegou_otel.signals.tracing import Tracer
 
 _MISSING: Any = object()
+#: How long a collection that must not wait waits for another.
+_HASTE_SECONDS: Final = 0.1
 
 
 @dataclass(slots=True)
@@ -83,6 +86,33 @@ class Runtime:
             self.metrics.keep(self.journal)
             if self.meter_provider is not None:
                 self.meter_provider.consumer.journal = self.journal
+
+    def collect(self) -> None:
+        """Append the current state of every instrument as frames."""
+        with self.journal.settling() as settled:
+            self._collect(settled=settled)
+
+    def collect_at_hand(self) -> None:
+        """The same when it must not wait: users' callbacks are not asked, and what a journal keeps may stay there."""
+        with self.journal.settling(_HASTE_SECONDS) as settled:
+            self._collect(settled=settled, ask=False)
+
+    def _collect(self, *, settled: bool, ask: bool = True) -> None:
+        if not settled:
+            return
+        self.metrics.gather()
+        if self.meter_provider is not None:
+            self.meter_provider.gather(ask=ask)
+            self.meter_provider.send()
+        self.metrics.send()
+
+    def replay(self, payload: bytes) -> None:
+        """Record a work-horse's measurement in this process."""
+        source, *told = json.loads(payload)
+        if source == "own":
+            self.metrics.replay(*told)
+        elif self.meter_provider is not None:
+            self.meter_provider.replay(*told)
 
     @property
     def redactor(self) -> Redactor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import dataclasses
 import functools
-import json
 import logging
 import os
 import sys
@@ -208,8 +207,9 @@ def _runtime(settings: Settings, resource: Resource, role: str, *, recorder: Rec
         propagation=Propagation(settings.propagate_to, settings.trust_from), tracer_provider=traces, meter_provider=meters,
         role=role, version=__version__, recording=recording, skipped=skipped,
     )  # fmt: skip
-    recorder.collectors.append(functools.partial(_collect, runtime))
-    recorder.handlers[Kind.MEASUREMENT] = functools.partial(_replay, runtime)
+    recorder.collectors.append(runtime.collect)
+    recorder.at_hand.append(runtime.collect_at_hand)
+    recorder.handlers[Kind.MEASUREMENT] = runtime.replay
     return runtime
 
 
@@ -239,24 +239,6 @@ def _discard(*_frame: Any) -> bool:
     return True
 
 
-def _collect(runtime: Runtime) -> None:
-    with runtime.journal.settling():
-        found = [each for each in (runtime.metrics, runtime.meter_provider) if each is not None]
-        for each in found:
-            each.gather()
-        for each in found:
-            each.send()
-
-
-def _replay(runtime: Runtime, payload: bytes) -> None:
-    """Record a work-horse's measurement in this process."""
-    source, *told = json.loads(payload)
-    if source == "own":
-        runtime.metrics.replay(*told)
-    elif runtime.meter_provider is not None:
-        runtime.meter_provider.replay(*told)
-
-
 def arguments() -> dict[str, Any]:
     """What ``setup()`` was called with; a spawned work-horse calls it with the same."""
     return {} if _current is None else dict(_current.arguments)
@@ -265,7 +247,7 @@ def arguments() -> dict[str, Any]:
 def collect_metrics() -> None:
     """Append the current state of every instrument as frames."""
     if _current is not None:
-        _collect(_current.runtime)
+        _current.runtime.collect()
 
 
 def _shutdown(telemetry: Telemetry, timeout: float) -> bool:

@@ -70,11 +70,19 @@ class Journal:
                 courier.collect_soon()
 
     @contextmanager
-    def settling(self) -> Iterator[None]:
-        """While totals are written; what was noted is in them then."""
-        with self.lock:
-            yield
+    def settling(self, timeout: float = -1) -> Iterator[bool]:
+        """While totals are written; what was noted is in them then. ``False``: not within ``timeout`` seconds, they stay here."""
+        if not self.kept:
+            yield True
+            return
+        if not self.lock.acquire(timeout=timeout):
+            yield False
+            return
+        try:
+            yield True
             self._clear()
+        finally:
+            self.lock.release()
 
     @guarded
     def _clear(self) -> None:

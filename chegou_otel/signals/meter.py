@@ -157,6 +157,12 @@ class Consumer(SynchronousMeasurementConsumer):
             self._forget()
         return super().collect(*args, **kwargs)
 
+    def added_up(self, reader: MetricReader) -> MetricsData | None:
+        """What can be told without a callback."""
+        if self._stale:
+            self._forget()
+        return self._reader_storages[reader].collect()
+
     @guarded
     def _cross(self, measurement: Measurement) -> None:
         told = _told(measurement, _RECORD)
@@ -212,10 +218,14 @@ class MeterProvider(sdk.MeterProvider):
             self.consumer.start_over()
 
     @guarded
-    def gather(self) -> None:
-        """Ask the SDK for what it added up, and users' callbacks for what they observe."""
-        if self.armed:
+    def gather(self, *, ask: bool = True) -> None:
+        """Take what the SDK added up and, with ``ask``, what users' callbacks observe."""
+        if self.armed and ask:
             self.reader.collect()
+        elif self.armed:
+            found = self.consumer.added_up(self.reader)
+            if found is not None:
+                self.reader._receive_metrics(found)
 
     @guarded
     def send(self) -> None:

@@ -8,7 +8,6 @@ import pytest
 from opentelemetry import metrics, trace
 from opentelemetry.proto.metrics.v1.metrics_pb2 import ScopeMetrics
 
-from chegou_otel import _setup
 from chegou_otel.delivery.frames import Kind
 from chegou_otel.signals.encoding import Static
 from chegou_otel.testing import capture
@@ -134,7 +133,7 @@ def test_what_a_work_horse_measured_leads_to_its_job(telemetry):
     runtime.metrics.cross = runtime.meter_provider.consumer.crossing = None
     runtime.metrics.append = runtime.meter_provider.reader.append = take
     for _, payload in frames:
-        _setup._replay(runtime, payload)
+        runtime.replay(payload)
     found = telemetry.metrics
 
     assert (found["jobs"].points[0].count, ids(found["jobs"].points[0])) == (2, [where])

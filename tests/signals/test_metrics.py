@@ -7,7 +7,6 @@ import threading
 
 from opentelemetry import metrics
 
-from chegou_otel import _setup
 from chegou_otel.delivery.frames import Kind
 
 
@@ -111,7 +110,7 @@ def test_in_a_work_horse_measurements_cross_and_the_parent_adds_them_up(telemetr
     runtime.metrics.cross = runtime.meter_provider.consumer.crossing = None
     runtime.metrics.append = runtime.meter_provider.reader.append = telemetry.take
     for _, payload in frames * 3:
-        _setup._replay(runtime, payload)
+        runtime.replay(payload)
 
     found = telemetry.metrics
     assert [(point.attributes, point.count) for point in found["jobs"].points] == [({"q": "default"}, 3)]
