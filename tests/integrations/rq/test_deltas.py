@@ -61,6 +61,13 @@ def test_a_slow_job_s_bucket_leads_to_its_trace(hub):
     assert {(exemplar.trace_id, exemplar.span_id) for exemplar in exemplars} <= spans.keys()
 
 
+def idle(hub, worker, done):
+    if hub.queue().finished_job_registry.count < done:
+        return False
+    known = [hub.redis.hmget(key, "pid", "state") for key in hub.redis.smembers("rq:workers")]
+    return [state for pid, state in known if pid and int(pid) == worker.pid] == [b"idle"]
+
+
 @pytest.mark.slow
 def test_workers_that_are_killed_between_two_collections_lose_and_double_nothing(hub):
     """What they had added up lies in their journals, and goes out with the next process."""
@@ -70,7 +77,8 @@ def test_workers_that_are_killed_between_two_collections_lose_and_double_nothing
         for _ in range(jobs):
             hub.queue().enqueue("measured_jobs.counted")
         done = (number + 1) * jobs
-        wait_for(lambda done=done: hub.queue().finished_job_registry.count >= done, 40, f"{done} jobs\n{hub.said()}")
+        # Idle: what the work-horses measured was handed over.
+        wait_for(lambda done=done, worker=worker: idle(hub, worker, done), 40, f"{done} jobs\n{hub.said()}")
         with contextlib.suppress(ProcessLookupError):
             os.killpg(worker.pid, signal.SIGKILL)
         worker.wait()
