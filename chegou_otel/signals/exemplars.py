@@ -52,22 +52,19 @@ class Exemplar(NamedTuple):
     origin: Origin
 
 
-def origin_of(span: Any, *, always: bool = False) -> Origin | None:
+def origin_of(span: Any, always: bool = False) -> Origin | None:
     """Where a measurement under ``span`` comes from; ``None`` when it is no exemplar, because the span is not sampled."""
     if type(span) is Origin:
         return span
-    found = None if span is None else _origin(span)
-    if found is not None and found.flags & 1:
-        return found
+    if span is not None:
+        flags = getattr(span, "flags", None)
+        if flags is None:  # no span of ours
+            context = span.get_span_context()
+            if context.trace_flags & 1:
+                return Origin(context.trace_id.to_bytes(16), context.span_id.to_bytes(8), 1, time_ns())
+        elif flags & 1:
+            return Origin(span.trace_bytes, span.span_bytes, 1, time_ns())
     return Origin(b"", b"", 0, time_ns()) if always else None
-
-
-def _origin(span: Any) -> Origin | None:
-    flags = getattr(span, "flags", None)
-    if flags is not None:  # a span of ours
-        return Origin(span.trace_bytes, span.span_bytes, flags, time_ns())
-    context = span.get_span_context()
-    return Origin(context.trace_id.to_bytes(16), context.span_id.to_bytes(8), int(context.trace_flags), time_ns())
 
 
 def encode(tag: bytes, exemplars: Iterable[Exemplar]) -> bytes:

@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
-from chegou_otel._guard import guarded
+from chegou_otel import _guard
 from chegou_otel.delivery import otlp
 from chegou_otel.signals import exemplars, points
 from chegou_otel.signals.exemplars import Exemplar, origin_of
@@ -75,15 +75,19 @@ class Series:
 
     add = record
 
-    @guarded
     def _see(self, value: float, span: Any) -> None:
-        origin = origin_of(span, always=self._always)
+        try:  # no decorator: for spans that are not sampled, this runs with every measurement
+            origin = origin_of(span, self._always)
+        except Exception as error:
+            _guard.pass_foreign(error)
+            _guard.report("chegou_otel.signals.series", error)
+            return
         if origin is not None:
             self._seen[bisect_left(self.bounds, value)] = Exemplar(value, origin)
 
     def say(self, value: float, span: Any = None) -> bytes:
         """A measurement that another process takes (``Registry.replay``)."""
-        origin = origin_of(span, always=self._always) if (span is not None or self._always) and self._exemplary else None
+        origin = origin_of(span, self._always) if (span is not None or self._always) and self._exemplary else None
         return self.told + json.dumps(value).encode() + (b"]" if origin is None else b"," + origin.told() + b"]")
 
     def fold(self) -> None:
