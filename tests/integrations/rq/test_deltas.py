@@ -36,7 +36,7 @@ def deltas(hub):
 def test_what_work_horses_measure_between_many_collections_adds_up(hub):
     jobs = 30
     for _ in range(jobs):
-        hub.queue().enqueue("measured_jobs.counted")
+        enqueue(hub, 1)
         hub.queue().enqueue("time.sleep", 0.08)
     hub.burst(**DELTA, OTEL_METRIC_EXPORT_INTERVAL="100")
     hub.wait_jobs(2 * jobs)
@@ -61,6 +61,11 @@ def test_a_slow_job_s_bucket_leads_to_its_trace(hub):
     assert {(exemplar.trace_id, exemplar.span_id) for exemplar in exemplars} <= spans.keys()
 
 
+def enqueue(hub, jobs):
+    for _ in range(jobs):
+        hub.queue().enqueue("measured_jobs.counted")
+
+
 def idle(hub, worker, done):
     if hub.queue().finished_job_registry.count < done:
         return False
@@ -71,14 +76,15 @@ def idle(hub, worker, done):
 @pytest.mark.slow
 def test_workers_that_are_killed_between_two_collections_lose_and_double_nothing(hub):
     """What they had added up lies in their journals, and goes out with the next process."""
-    rounds, jobs = 4, 6
+    rounds, jobs = 3, 4
     for number in range(rounds):
-        worker = hub.start("work.py", "Worker", **DELTA, OTEL_METRIC_EXPORT_INTERVAL="700")
-        for _ in range(jobs):
-            hub.queue().enqueue("measured_jobs.counted")
-        done = (number + 1) * jobs
+        worker = hub.start("work.py", "Worker", **DELTA, OTEL_METRIC_EXPORT_INTERVAL="1000")
+        done = 2 * jobs * number + jobs
+        enqueue(hub, jobs)
+        wait_for(lambda done=done: deltas(hub)[0]["hub.counted"] >= done, 40, f"deltas of {done} jobs\n{hub.said()}")
+        enqueue(hub, jobs)
         # Idle: what the work-horses measured was handed over.
-        wait_for(lambda done=done, worker=worker: idle(hub, worker, done), 40, f"{done} jobs\n{hub.said()}")
+        wait_for(lambda done=done, worker=worker: idle(hub, worker, done + jobs), 40, f"{done + jobs} jobs\n{hub.said()}")
         with contextlib.suppress(ProcessLookupError):
             os.killpg(worker.pid, signal.SIGKILL)
         worker.wait()
@@ -86,4 +92,4 @@ def test_workers_that_are_killed_between_two_collections_lose_and_double_nothing
 
     found, _ = deltas(hub)
     told = (*THEIRS, "rq.job.executions")
-    assert {name: found[name] for name in told} == dict.fromkeys(told, rounds * jobs)
+    assert {name: found[name] for name in told} == dict.fromkeys(told, 2 * rounds * jobs)
