@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from chegou_otel import _guard
 from chegou_otel._imports import ImportHooks
 from chegou_otel.delivery.journal import Journal
+from chegou_otel.signals.aggregation import ADDED_UP
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,10 +111,12 @@ class Runtime:
     def replay(self, payload: bytes) -> None:
         """Record a work-horse's measurement in this process."""
         source, *told = json.loads(payload)
-        if source == "own":
-            self.metrics.replay(*told)
-        elif self.meter_provider is not None:
-            self.meter_provider.replay(*told)
+        kind = told[0] if source == "own" else told[2]
+        with self.journal.taking(payload) if kind in ADDED_UP else nullcontext():
+            if source == "own":
+                self.metrics.replay(*told)
+            elif self.meter_provider is not None:
+                self.meter_provider.replay(*told)
 
     @property
     def redactor(self) -> Redactor:

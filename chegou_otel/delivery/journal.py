@@ -37,6 +37,8 @@ class Journal:
         #: Held while something is noted and added up, and while totals are written: a measurement is in one of them.
         self.lock = threading.RLock()
         self.kept = False
+        #: Whether what is being added up lies here already.
+        self._noted = False
         self._segment: Segment | None = None
 
     def renew(self) -> None:
@@ -60,11 +62,25 @@ class Journal:
         segment.longs[W_STARTED] = process.started()
         self._segment = segment
 
+    @contextmanager
+    def taking(self, payload: bytes) -> Iterator[None]:
+        """While a measurement is added up that came as a frame. It is noted first of all: that it came is forgotten elsewhere by now."""
+        if not self.kept:
+            yield
+            return
+        with self.lock:
+            self.note(payload)
+            self._noted = True
+            try:
+                yield
+            finally:
+                self._noted = False
+
     @guarded
     def note(self, payload: bytes) -> None:
         """With the lock held, before it is added up."""
         segment = self._segment
-        if segment is not None and not segment.write(Kind.MEASUREMENT, NO_SCOPE, payload, Priority.HIGH):
+        if segment is not None and not self._noted and not segment.write(Kind.MEASUREMENT, NO_SCOPE, payload, Priority.HIGH):
             courier = self._recorder.courier
             if courier is not None:
                 courier.collect_soon()

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     Attributes = tuple[tuple[str, object], ...]
 
 MAX_SERIES: Final = 2_000
+#: Kinds of instruments that another process can go on adding up. What is so and so high now ends with its process.
+ADDED_UP: Final = ("counter", "histogram")
 
 
 class Aggregation(NamedTuple):

@@ -17,7 +17,7 @@ from chegou_otel._guard import guarded, logger
 from chegou_otel.delivery import otlp
 from chegou_otel.delivery.frames import Kind, Priority
 from chegou_otel.signals import points
-from chegou_otel.signals.aggregation import Aggregation, overflow_warning
+from chegou_otel.signals.aggregation import ADDED_UP, Aggregation, overflow_warning
 from chegou_otel.signals.exemplars import Origin, origin_of
 from chegou_otel.signals.outbox import Outbox
 
@@ -34,10 +34,6 @@ _KINDS: Final = {
     "_Counter": "counter", "_UpDownCounter": "up_down_counter", "_Histogram": "histogram", "_Gauge": "gauge",
 }  # fmt: skip
 _RECORD: Final = {"counter": "add", "up_down_counter": "add", "histogram": "record", "gauge": "set"}
-
-
-#: Kinds that another process can go on adding up.
-_ADDED_UP: Final = ("counter", "histogram")
 
 
 #: Temporality preference → what tells only what is new.
@@ -148,7 +144,7 @@ class Consumer(SynchronousMeasurementConsumer):
 
     @guarded
     def _note(self, measurement: Measurement) -> None:
-        told = _told(measurement, _ADDED_UP)
+        told = _told(measurement, ADDED_UP)
         if told is not None and self.journal is not None:
             self.journal.note(told)
 

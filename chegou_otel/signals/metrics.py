@@ -15,7 +15,7 @@ from chegou_otel._guard import guarded, logger
 from chegou_otel.delivery import otlp
 from chegou_otel.delivery.frames import Kind, Priority
 from chegou_otel.signals import points
-from chegou_otel.signals.aggregation import Aggregation, overflow_warning
+from chegou_otel.signals.aggregation import ADDED_UP, Aggregation, overflow_warning
 from chegou_otel.signals.exemplars import Origin
 from chegou_otel.signals.outbox import Outbox
 from chegou_otel.signals.series import Labels, Series
@@ -35,8 +35,6 @@ _OVERFLOW: Final[Labels] = (("otel.metric.overflow", True),)
 _SCOPE_NAME: Final = "chegou_otel"
 #: Stands for every value of a label past its bound, as in the semantic conventions.
 _OTHER: Final = "_OTHER"
-#: What another process can go on adding up. What is so and so high now ends with its process.
-_ADDED_UP: Final = ("histogram", "counter")
 _DEFAULT: Final = Aggregation()
 
 
@@ -60,7 +58,7 @@ class Instrument:
         self.bounds_field = points.bounds_field(self.boundaries)
         self.series_by_labels: dict[Labels, Series] = {}
         self.definition = [kind, name, unit, description, list(self.boundaries)]
-        self.delta = registry.aggregation.delta and kind in _ADDED_UP
+        self.delta = registry.aggregation.delta and kind in ADDED_UP
         self._overflown = False
 
     def series(self, labels: Labels = ()) -> Series:
@@ -204,7 +202,7 @@ class Registry:
 
     def _note(self, series: Series, value: float, span: Any) -> None:
         with self.journal.lock:
-            if series.instrument.kind in _ADDED_UP:
+            if series.instrument.kind in ADDED_UP:
                 self.journal.note(series.say(value, span))
             series.take(value, span)
 
