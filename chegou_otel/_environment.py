@@ -59,9 +59,11 @@ VARIABLES: Final[dict[str, Variable]] = {
     **_per_signal(
         "PROTOCOL", Variable("not yet", "only `http/protobuf`, which is the default; `grpc` and `http/json` come with a later release")
     ),
-    "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": Variable("not yet", "cumulative"),
-    "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION": Variable("not yet", "explicit buckets"),
-    "OTEL_METRICS_EXEMPLAR_FILTER": Variable("not yet", "no exemplars yet"),
+    "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": Variable(_HONOURED, "`cumulative` (default), `delta` or `lowmemory`"),
+    "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION": Variable(
+        _HONOURED, "for your own histograms; ours keep explicit buckets, which the semantic conventions and alerts on them name"
+    ),
+    "OTEL_METRICS_EXEMPLAR_FILTER": Variable(_HONOURED, "`trace_based` (default), `always_on` or `always_off`"),
     "OTEL_METRIC_EXPORT_TIMEOUT": Variable("no", "metrics are delivered like everything else, within `OTEL_EXPORTER_OTLP_TIMEOUT`"),
     "OTEL_SEMCONV_STABILITY_OPT_IN": Variable("no", "the stable conventions are the only ones here"),
     "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT": Variable("no", "`OTEL_ATTRIBUTE_COUNT_LIMIT` holds for events too"),
@@ -86,7 +88,13 @@ VARIABLES: Final[dict[str, Variable]] = {
 }
 
 #: Values that are honoured although the variable as a whole is not: nothing to warn about.
-_FINE: Final = {"PROTOCOL": "http/protobuf", "TEMPORALITY_PREFERENCE": "cumulative", "OPT_IN": "http"}
+_FINE: Final = {"PROTOCOL": "http/protobuf", "OPT_IN": "http"}
+#: The words that a variable takes, the default first.
+_CHOICES: Final = {
+    "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": ("cumulative", "delta", "lowmemory"),
+    "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION": ("explicit_bucket_histogram", "base2_exponential_bucket_histogram"),
+    "OTEL_METRICS_EXEMPLAR_FILTER": ("trace_based", "always_on", "always_off"),
+}
 #: Names of whole numbers above zero; the time-outs of OTLP have a warning of their own.
 _NUMBERS: Final = ("_LIMIT", "_INTERVAL")
 _EXPORTERS: Final = frozenset({"otlp", "none"})
@@ -99,6 +107,8 @@ def warnings(environ: Mapping[str, str]) -> list[str]:
         value = environ.get(name, "").strip()
         if value and name.endswith("S_EXPORTER") and value.lower() not in _EXPORTERS:
             found.append(f"{name}={value!r} is ignored (use otlp or none); what is recorded is sent by OTLP")
+        if value and value.lower() not in _CHOICES.get(name, (value.lower(),)):
+            found.append(f"{name}={value!r} is ignored (use {' or '.join(_CHOICES[name])}); {_CHOICES[name][0]} holds")
         if value and variable.status == _HONOURED and name.endswith(_NUMBERS) and number({name: value}, name) is None:
             found.append(f"{name}={value!r} is ignored (use a whole number above zero); the default holds")
         if (
@@ -114,6 +124,12 @@ def warnings(environ: Mapping[str, str]) -> list[str]:
 def export_interval(environ: Mapping[str, str]) -> float:
     """Seconds between two collections of metrics."""
     return (number(environ, "OTEL_METRIC_EXPORT_INTERVAL") or 60_000) / 1000
+
+
+def choice(environ: Mapping[str, str], name: str) -> str:
+    """The word that ``name`` holds, or its default."""
+    value = environ.get(name, "").strip().lower()
+    return value if value in _CHOICES[name] else _CHOICES[name][0]
 
 
 def number(environ: Mapping[str, str], *names: str) -> int | None:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import _logs, metrics, trace
 from opentelemetry._logs import _internal as _logs_state
 from opentelemetry.metrics import _internal as _metrics_state
 
+from chegou_otel._version import __version__
+from chegou_otel.signals.aggregation import Aggregation
 from chegou_otel.signals.logs import FrameProcessor, LoggerProvider
 from chegou_otel.signals.meter import MeterProvider, Reader
+from chegou_otel.signals.metrics import Registry
 from chegou_otel.signals.tracing import State, TracerProvider
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
 
+    from chegou_otel._settings import Settings
     from chegou_otel.signals.encoding import Encoder
     from chegou_otel.signals.tracing import Append
 
@@ -33,18 +38,21 @@ def tracer_provider(state: State, resource: Resource, skipped: dict[str, str]) -
     return ours
 
 
-def meter_provider(append: Append, encoder: Encoder, resource: Resource, skipped: dict[str, str]) -> MeterProvider | None:
+def registry(append: Append, settings: Settings) -> Registry:
+    """Our own instruments."""
+    return Registry(append, __version__, Aggregation.of(os.environ, settings.metrics_max_series))
+
+
+def meter_provider(own: Registry, encoder: Encoder, resource: Resource, skipped: dict[str, str]) -> MeterProvider | None:
     """Ours, made or armed again; ``None`` when somebody else's is in force (our own metrics go our way all the same)."""
     existing = _metrics_state._METER_PROVIDER
     if isinstance(existing, MeterProvider):
-        existing.reader.append = append
-        existing.reader.clean = encoder.cleaned
-        existing.armed = True
+        existing.rearm(own.append, encoder.cleaned, own.aggregation)
         return existing
     if existing is not None:
         skipped["metrics"] = _taken("meter", existing)
         return None
-    ours = MeterProvider(Reader(append, encoder.cleaned), resource)
+    ours = MeterProvider(Reader(own.append, encoder.cleaned, own.aggregation), resource)
     metrics.set_meter_provider(ours)
     return ours
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from chegou_otel import _guard
 from chegou_otel._imports import ImportHooks
 from chegou_otel.delivery.journal import Journal
+from chegou_otel.signals.aggregation import ADDED_UP
 from chegou_otel.signals.logs import Line
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from chegou_otel.signals.tracing import Tracer
 
 _MISSING: Any = object()
+#: How long a collection that must not wait waits for another.
+_HASTE_SECONDS: Final = 0.1
 
 
 @dataclass(slots=True)
@@ -86,6 +90,41 @@ class Runtime:
             if self.meter_provider is not None:
                 self.meter_provider.consumer.keep(self.journal)
 
+    def collect(self) -> None:
+        """Append the current state of every instrument as frames."""
+        with self.journal.settling() as settled:
+            self._collect(settled=settled)
+
+    def collect_at_hand(self) -> None:
+        """The same when it must not wait: users' callbacks are not asked, and what a journal keeps may stay there."""
+        with self.journal.settling(_HASTE_SECONDS) as settled:
+            self._collect(settled=settled, ask=False)
+
+    def _collect(self, *, settled: bool, ask: bool = True) -> None:
+        if not settled:
+            return
+        self.metrics.gather()
+        if self.meter_provider is not None:
+            self.meter_provider.gather(ask=ask)
+            self.meter_provider.send()
+        self.metrics.send()
+
+    def replay(self, payload: bytes) -> None:
+        """Take note in this process of what a work-horse measured or learned."""
+        source, *told = json.loads(payload)
+        if source == "line":
+            self.bridge.learn(Line(*told))
+            return
+        together = source in self.metrics.groups
+        kind = told[0] if source == "own" else told[2]
+        with self.journal.taking(payload) if together or kind in ADDED_UP else nullcontext():
+            if source == "own":
+                self.metrics.replay(*told)
+            elif together:
+                self.metrics.replay_together(source, *told)
+            elif self.meter_provider is not None:
+                self.meter_provider.replay(*told)
+
     @property
     def redactor(self) -> Redactor:
         return self.encoder.redactor
@@ -97,25 +136,6 @@ class Runtime:
 
         tracer = self.tracer_provider.get_tracer(scope, self.version)
         return tracer if isinstance(tracer, Tracer) else ForeignTracer(tracer, self.encoder)
-
-    def collect(self) -> None:
-        """Append the current state of every instrument as frames."""
-        with self.journal.settling():
-            self.metrics.collect()
-            if self.meter_provider is not None:
-                self.meter_provider.collect()
-
-    def replay(self, payload: bytes) -> None:
-        """Take note in this process of what a work-horse measured or learned."""
-        source, *told = json.loads(payload)
-        if source == "own":
-            self.metrics.replay(*told)
-        elif source == "line":
-            self.bridge.learn(Line(*told))
-        elif source in self.metrics.groups:
-            self.metrics.together(source, *told)
-        elif self.meter_provider is not None:
-            self.meter_provider.replay(*told)
 
     def wrap(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
         """Replace ``owner.name`` by ``make(original)``. Static and class methods stay what they are.

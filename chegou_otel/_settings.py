@@ -46,6 +46,11 @@ class Settings:
     )
     traces: bool = _setting(True, "CHEGOU_OTEL_TRACES", "Record spans.")
     metrics: bool = _setting(True, "CHEGOU_OTEL_METRICS", "Record metrics.")
+    metrics_max_series: int = _setting(
+        2_000,
+        "CHEGOU_OTEL_METRICS_MAX_SERIES",
+        "Most series of one instrument; further ones are added up in one, and a warning names the attribute that has too many values.",
+    )
     logs: bool = _setting(True, "CHEGOU_OTEL_LOGS", "Bridge log records.")
     integrations: tuple[str, ...] | None = _setting(
         None, "CHEGOU_OTEL_INTEGRATIONS", "Only these integrations, by name. Default: all whose library is installed."
@@ -120,6 +125,7 @@ class Options(TypedDict, total=False):
     active: Literal["auto", "always", "never"]
     traces: bool
     metrics: bool
+    metrics_max_series: int
     logs: bool
     integrations: Iterable[str] | None
     disabled_integrations: Iterable[str]

@@ -24,7 +24,6 @@ from chegou_otel.propagation import Propagation, hosts
 from chegou_otel.redaction import Redactor
 from chegou_otel.signals.encoding import Encoder
 from chegou_otel.signals.logs import LogBridge
-from chegou_otel.signals.metrics import Registry
 from chegou_otel.signals.resource import create_resource, idle_reason, of_child, role_of
 from chegou_otel.signals.tracing import State
 
@@ -202,11 +201,11 @@ def _runtime(settings: Settings, resource: Resource, role: str, *, recorder: Rec
     state = State(recorder.append, encoder, fast=True, max_events=events, max_links=links)
     off = functools.partial(_environment.is_off, os.environ)
     state.armed = recording and settings.traces and not off("TRACES")
-    metrics = Registry(recorder.append if recording and settings.metrics and not off("METRICS") else _discard, __version__)
+    metrics = _providers.registry(recorder.append if recording and settings.metrics and not off("METRICS") else _discard, settings)
     bridge = LogBridge(recorder.append, encoder)
     bridge.recording = recording and settings.logs and not off("LOGS")
     traces = _providers.tracer_provider(state, resource, skipped)
-    meters = _providers.meter_provider(metrics.append, encoder, resource, skipped)
+    meters = _providers.meter_provider(metrics, encoder, resource, skipped)
     _providers.logger_provider(recorder.append if bridge.recording else _discard, encoder, resource, skipped)
     runtime = Runtime(
         settings=settings, recorder=recorder, encoder=encoder, metrics=metrics, bridge=bridge,
@@ -214,6 +213,7 @@ def _runtime(settings: Settings, resource: Resource, role: str, *, recorder: Rec
         role=role, version=__version__, recording=recording, skipped=skipped,
     )  # fmt: skip
     recorder.collectors.append(runtime.collect)
+    recorder.at_hand.append(runtime.collect_at_hand)
     recorder.handlers[Kind.MEASUREMENT] = runtime.replay
     return runtime
 

@@ -166,3 +166,12 @@ def test_a_number_that_is_none_warns_and_the_default_holds(name):
         assert name in warning
     assert _environment.warnings({name: "5"}) == []
     assert _environment.export_interval({"OTEL_METRIC_EXPORT_INTERVAL": "soon"}) == 60
+
+
+def test_variables_that_take_a_word_say_which_words():
+    (warning,) = _environment.warnings({"OTEL_METRICS_EXEMPLAR_FILTER": "sometimes", "OTEL_SERVICE_NAME": "fine"})
+
+    assert warning == (
+        "OTEL_METRICS_EXEMPLAR_FILTER='sometimes' is ignored (use trace_based or always_on or always_off); trace_based holds"
+    )
+    assert _environment.warnings({"OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": "Delta"}) == []

@@ -31,6 +31,8 @@ SCAN_SECONDS: Final = 10.0
 PROBE_SECONDS: Final = 2.0
 #: While somebody waits, a receiver that refused is asked again after this time, then after twice as long, …
 FLUSH_PAUSE: Final = 0.1
+#: What a flush that found the thread hanging takes beyond its time at most, to record what is at hand.
+HASTE_SECONDS: Final = 0.2
 
 
 class _Flush:
@@ -40,7 +42,7 @@ class _Flush:
         self.deadline = deadline
         self.done = _thread.allocate_lock()
         self.done.acquire()
-        self.result = False
+        self.collected = self.result = False
 
 
 class Courier:
@@ -108,7 +110,29 @@ class Courier:
         self._flushes.append(request)
         self.wake()
         request.done.acquire(timeout=max(0.0, timeout))
+        if not request.collected:
+            self._keep_at_hand()
         return request.result
+
+    def _keep_at_hand(self) -> None:
+        """The thread hangs, in a request or a callback: what it would have collected is recorded, and sent by whoever comes next.
+
+        On a thread of its own, since the caller may be a signal handler over a lock. At the interpreter's end there is none of either.
+        """
+        done = _thread.allocate_lock()
+        done.acquire()
+
+        def run() -> None:
+            try:
+                self._call(self._recorder.at_hand)
+            finally:
+                done.release()
+
+        try:
+            _thread.start_new_thread(run, ())
+            done.acquire(timeout=HASTE_SECONDS)
+        except RuntimeError:
+            run()
 
     def stop(self, timeout: float = 0.2) -> None:
         self._stopping = True
@@ -171,6 +195,7 @@ class Courier:
         try:
             self._hand_over_all()  # first: what it brings is collected with the rest
             self._collect()
+            request.collected = True
             waiting, pause, result = list(self._lanes), FLUSH_PAUSE, True
             while waiting:
                 left = [lane for place, lane in enumerate(waiting) if not self._flush_lane(lane, request.deadline, len(waiting) - place)]

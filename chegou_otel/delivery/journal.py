@@ -36,6 +36,8 @@ class Journal:
         self._recorder = recorder
         self._generation = -1
         self._own: Segment | None = None
+        #: Whether what is being added up lies here already.
+        self._noted = False
 
     @property
     def kept(self) -> bool:
@@ -63,21 +65,43 @@ class Journal:
         segment.longs[W_STARTED] = process.moment()
         self._own = segment
 
+    @contextmanager
+    def taking(self, payload: bytes) -> Iterator[None]:
+        """While a measurement is added up that came as a frame. It is noted first of all: that it came is forgotten elsewhere by now."""
+        if not self.kept:
+            yield
+            return
+        with self.lock:
+            self.note(payload)
+            self._noted = True
+            try:
+                yield
+            finally:
+                self._noted = False
+
     @guarded
     def note(self, payload: bytes) -> None:
         """With the lock held, before it is added up."""
         segment = self._segment
-        if segment is not None and not segment.write(Kind.MEASUREMENT, NO_SCOPE, payload, Priority.HIGH):
+        if segment is not None and not self._noted and not segment.write(Kind.MEASUREMENT, NO_SCOPE, payload, Priority.HIGH):
             courier = self._recorder.courier
             if courier is not None:
                 courier.collect_soon()
 
     @contextmanager
-    def settling(self) -> Iterator[None]:
-        """While totals are written; what was noted is in them then."""
-        with self.lock:
-            yield
+    def settling(self, timeout: float = -1) -> Iterator[bool]:
+        """While totals are written; what was noted is in them then. ``False``: not within ``timeout`` seconds, they stay here."""
+        if not self.kept:
+            yield True
+            return
+        if not self.lock.acquire(timeout=timeout):
+            yield False
+            return
+        try:
+            yield True
             self._clear()
+        finally:
+            self.lock.release()
 
     @guarded
     def _clear(self) -> None:

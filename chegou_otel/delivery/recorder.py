@@ -80,9 +80,9 @@ class Recorder:
         global _hooked
         #: A handler may return a ``handover.Hold`` to keep its frame for whoever adopts the segment next.
         self.handlers: dict[Kind, Callable[[bytes], object]] = {}
-        #: Append what is aggregated (metrics) as frames. The courier calls them every ``collect_interval`` seconds, and so do
-        #: ``flush`` and ``shutdown``.
+        #: Append what is aggregated (metrics) as frames, every ``collect_interval`` seconds and with ``flush`` and ``shutdown``.
         self.collectors: list[Callable[[], object]] = []
+        self.at_hand: list[Callable[[], object]] = []  # the same without waiting, when a flush finds the courier hanging
         self.collect_interval = 60.0
         #: Called when handlers were given something: what follows from it is recorded at once, before this process may die, too.
         self.handed_over: list[Callable[[], object]] = []

@@ -101,12 +101,10 @@ class Database:
         target = self._target_of(connection)
         statement = self._statements.get((target, text)) or self._statement(target, text)
         if error is None:
-            statement.series.record((end - start) / 1e9)
-            self._tracer.leaf(statement.static, start, None, None, end)
+            statement.series.record((end - start) / 1e9, self._tracer.leaf(statement.static, start, None, None, end))
             return
         labels = (*statement.series.labels, ("error.type", type_name(error)))
-        self._duration.series(labels).record((end - start) / 1e9)
-        self._tracer.leaf(statement.static, start, _code(error), error, end)
+        self._duration.series(labels).record((end - start) / 1e9, self._tracer.leaf(statement.static, start, _code(error), error, end))
 
     def _statement(self, target: Target, text: str) -> Statement:
         # In MySQL "…" is a string; elsewhere it is a name.

@@ -84,7 +84,7 @@ class Request:
     def _close(self, series: Series) -> None:
         if self._token is not None:
             reset(self._token)
-        series.record(perf_counter() - self._start)
+        series.record(perf_counter() - self._start, self._span)
         self._span.end()
 
 

@@ -89,7 +89,7 @@ class Cache:
         span.set_static(static)
         if error is not None:
             span.fail(error)
-        series.record((time_ns() - start) / 1e9)
+        series.record((time_ns() - start) / 1e9, span)
         span.end()
 
 

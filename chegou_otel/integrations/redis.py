@@ -65,8 +65,7 @@ class Commands:
         attributes = {"db.operation.batch.size": size} if size is not None else None
         if error is not None:
             series = self._duration.series((*series.labels, ("error.type", type_name(error))))
-        series.record((end - start) / 1e9)
-        self._tracer.leaf(static, start, attributes, error, end)
+        series.record((end - start) / 1e9, self._tracer.leaf(static, start, attributes, error, end))
 
     def _new(self, target: Target, name: str) -> tuple[Static, Series]:
         host, port, database = target

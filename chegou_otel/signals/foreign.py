@@ -103,8 +103,9 @@ class ForeignTracer:
         attributes: Mapping[str, Any] | None = None,
         error: BaseException | None = None,
         end: int | None = None,
-    ) -> None:
+    ) -> ForeignSpan:
         span = self.begin(static, attributes, start)
         if error is not None:
             span.fail(error)
         span.end(end)
+        return span

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 from opentelemetry.sdk.metrics import export
 
 from chegou_otel.delivery import otlp
+from chegou_otel.signals import exemplars
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+DELTA: Final = 1
 CUMULATIVE: Final = 2
 _FIXED64: Final = struct.Struct("<Q").pack
 _SIGNED64: Final = struct.Struct("<q").pack
@@ -25,10 +27,10 @@ def metric(name: str, unit: str, description: str, data: bytes) -> bytes:
     return otlp.message(b"\x12", head + (otlp.text(b"\x1a", unit) if unit else b"") + data)
 
 
-def number(block: bytes, start: int, now: int, value: float) -> bytes:
-    """A ``NumberDataPoint``; ``block`` holds its encoded attributes."""
+def number(block: bytes, start: int, now: int, value: float, examples: bytes = b"") -> bytes:
+    """A ``NumberDataPoint``; ``block`` holds its encoded attributes, ``examples`` its exemplars."""
     encoded = b"\x31" + _SIGNED64(value) if type(value) is int else b"\x21" + _DOUBLE(value)
-    return otlp.message(b"\x0a", block + _TIMES(b"\x11", start, b"\x19", now) + encoded)
+    return otlp.message(b"\x0a", block + _TIMES(b"\x11", start, b"\x19", now) + encoded + examples)
 
 
 def sum_of(points: Iterable[bytes], *, monotonic: bool, temporality: int = CUMULATIVE) -> bytes:
@@ -41,15 +43,16 @@ def gauge_of(points: Iterable[bytes]) -> bytes:
 
 
 def histogram_point(
-    block: bytes, start: int, now: int, count: int, total: float, low: float, high: float, buckets: Sequence[int], bounds: bytes
-) -> bytes:
+    block: bytes, start: int, now: int, count: int, total: float, low: float, high: float, buckets: Sequence[int], bounds: bytes,
+    examples: bytes = b"",
+) -> bytes:  # fmt: skip
     """A ``HistogramDataPoint``; ``bounds`` is the encoded field of its boundaries (:func:`bounds_field`)."""
     counts = struct.pack(f"<{len(buckets)}Q", *buckets)
     ends = b"\x59" + _DOUBLE(low) + b"\x61" + _DOUBLE(high) if count else b""
     return otlp.message(
         b"\x0a",
         block + _TIMES(b"\x11", start, b"\x19", now) + b"\x21" + _FIXED64(count) + b"\x29" + _DOUBLE(total)
-        + otlp.message(b"\x32", counts) + bounds + ends,
+        + otlp.message(b"\x32", counts) + bounds + examples + ends,
     )  # fmt: skip
 
 
@@ -76,16 +79,19 @@ def _block(tag: bytes, attributes: Mapping[str, object] | None, clean: Any) -> b
 
 def _numbers(data: Any, clean: Any) -> list[bytes]:
     return [
-        number(_block(otlp.NUMBER_POINT, p.attributes, clean), p.start_time_unix_nano or 0, p.time_unix_nano, p.value)
+        number(
+            _block(otlp.NUMBER_POINT, p.attributes, clean), p.start_time_unix_nano or 0, p.time_unix_nano, p.value,
+            exemplars.from_sdk(exemplars.NUMBER, p.exemplars),
+        )
         for p in data.data_points
-    ]
+    ]  # fmt: skip
 
 
 def _sdk_histogram(data: Any, clean: Any) -> bytes:
     points = [
         histogram_point(
             _block(otlp.HISTOGRAM_POINT, p.attributes, clean), p.start_time_unix_nano, p.time_unix_nano, p.count, p.sum, p.min, p.max,
-            p.bucket_counts, bounds_field(p.explicit_bounds),
+            p.bucket_counts, bounds_field(p.explicit_bounds), exemplars.from_sdk(exemplars.HISTOGRAM, p.exemplars),
         )
         for p in data.data_points
     ]  # fmt: skip
@@ -107,7 +113,8 @@ def _sdk_exponential(data: Any, clean: Any) -> bytes:
             b"\x0a",
             _block(b"\x0a", p.attributes, clean) + _TIMES(b"\x11", p.start_time_unix_nano, b"\x19", p.time_unix_nano)
             + b"\x21" + _FIXED64(p.count) + b"\x29" + _DOUBLE(p.sum) + b"\x30" + _zigzag(p.scale) + b"\x39" + _FIXED64(p.zero_count)
-            + _buckets(b"\x42", p.positive) + _buckets(b"\x4a", p.negative) + b"\x61" + _DOUBLE(p.min) + b"\x69" + _DOUBLE(p.max),
+            + _buckets(b"\x42", p.positive) + _buckets(b"\x4a", p.negative)
+            + exemplars.from_sdk(exemplars.EXPONENTIAL, p.exemplars) + b"\x61" + _DOUBLE(p.min) + b"\x69" + _DOUBLE(p.max),
         )
         for p in data.data_points
     ]  # fmt: skip

@@ -329,6 +329,9 @@ class Span(SdkSpan):
 class QuietSpan(NonRecordingSpan):
     """What ``begin`` returns when nothing is recorded: a context that propagates, and our span's methods doing nothing."""
 
+    #: Whatever the context says: nothing here leads to a span.
+    flags: Final = 0
+
     def set_static(self, static: Static) -> None:
         """Nothing is recorded."""
 

@@ -178,19 +178,24 @@ class Tracer(sdk.Tracer):
         attributes: Mapping[str, Any] | None = None,
         error: BaseException | None = None,
         end: int | None = None,
-    ) -> None:
-        """Record a finished span under the current one, in one call. For work in which nothing nests (SQL, Redis)."""
+    ) -> ApiSpan | None:
+        """Record a finished span under the current one, in one call. For work in which nothing nests (SQL, Redis).
+
+        Returns:
+            The span to which a measurement of this work leads, if any: itself or the one above it.
+        """
         ctx = context_api.get_current()
         above = ctx.get(_SPAN_KEY)
         state = self.state
         if type(above) is Span and state.fast and state.processor is None and error is None and above._trace_state is None:
             if state.armed and not ctx.get(_SUPPRESS):
                 self._leaf(above, static, start, end or time_ns(), attributes, ctx.get(_CORRELATION))
-            return
+            return above
         span = self.begin(static, attributes, start, context=ctx)
         if error is not None and type(span) is Span:
             span.fail(error)
         span.end(end)
+        return span if type(span) is Span else None
 
     @guarded
     def _leaf(self, above: Span, static: Static, start: int, end: int, attributes: Mapping[str, Any] | None, correlation: Any) -> None:

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from chegou_otel.delivery.frames import Kind
 from chegou_otel.testing import decode
-from chegou_otel.testing.decode import Event, Link, Point, RecordedLog, RecordedMetric, RecordedSpan
+from chegou_otel.testing.decode import Event, Exemplar, Link, Point, RecordedLog, RecordedMetric, RecordedSpan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from chegou_otel.delivery.otlp import Scope
 
-__all__ = ["Event", "Link", "Point", "Recorded", "RecordedLog", "RecordedMetric", "RecordedSpan", "capture"]
+__all__ = ["Event", "Exemplar", "Link", "Point", "Recorded", "RecordedLog", "RecordedMetric", "RecordedSpan", "capture"]
 
 
 class Recorded:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 _KINDS: Final = {0: "UNSPECIFIED", 1: "INTERNAL", 2: "SERVER", 3: "CLIENT", 4: "PRODUCER", 5: "CONSUMER"}
 _STATUS: Final = {0: "UNSET", 1: "OK", 2: "ERROR"}
+_TEMPORALITIES: Final = ("", "delta", "cumulative")
 _DATA: Final = {5: "gauge", 7: "sum", 9: "histogram", 10: "exponential_histogram"}
 
 Fields = dict[int, list[Any]]
@@ -79,8 +80,21 @@ class RecordedLog:
 
 
 @dataclass(frozen=True, slots=True)
+class Exemplar:
+    """One measurement that went into a data point, and the span under which it was made."""
+
+    value: float
+    time: int
+    trace_id: str
+    span_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Point:
-    """A data point. ``value`` for sums and gauges; ``count``, ``sum``, ``buckets`` and ``bounds`` for histograms."""
+    """A data point. ``value`` for sums and gauges; ``count``, ``sum``, ``buckets`` and ``bounds`` for histograms.
+
+    It tells of the time from ``start`` to ``time``.
+    """
 
     attributes: dict[str, Any]
     value: float = 0
@@ -88,6 +102,9 @@ class Point:
     sum: float = 0.0
     buckets: tuple[int, ...] = ()
     bounds: tuple[float, ...] = ()
+    start: int = 0
+    time: int = 0
+    exemplars: tuple[Exemplar, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +117,7 @@ class RecordedMetric:
     points: tuple[Point, ...]
     scope: str
     monotonic: bool = field(default=False)
+    temporality: str = ""
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
@@ -249,12 +267,23 @@ def metric(payload: bytes, scope: str) -> RecordedMetric:
         points=tuple(make(fields(raw)) for raw in data.get(1, [])),
         scope=scope,
         monotonic=bool(_int(data, 3)) if number == 7 else False,
+        temporality="" if number == 5 else _TEMPORALITIES[_int(data, 2)],
     )
 
 
 def _number(found: Fields) -> Point:
     value = _int(found, 6, "<q") if 6 in found else _double(found, 4)
-    return Point(attributes(found.get(7, [])), value=value)
+    return Point(attributes(found.get(7, [])), value=value, **_common(found, 5))
+
+
+def _common(found: Fields, number: int) -> dict[str, Any]:
+    """What all kinds of data points have; ``number`` is the field of their exemplars."""
+    return {"start": _int(found, 2), "time": _int(found, 3), "exemplars": tuple(_exemplar(fields(raw)) for raw in found.get(number, []))}
+
+
+def _exemplar(found: Fields) -> Exemplar:
+    value = _int(found, 6, "<q") if 6 in found else _double(found, 3)
+    return Exemplar(value, _int(found, 2), bytes(found.get(5, [b""])[0]).hex(), bytes(found.get(4, [b""])[0]).hex())
 
 
 def _histogram(found: Fields) -> Point:
@@ -265,8 +294,9 @@ def _histogram(found: Fields) -> Point:
         sum=_double(found, 5),
         buckets=struct.unpack(f"<{len(counts) // 8}Q", counts),
         bounds=struct.unpack(f"<{len(bounds) // 8}d", bounds),
+        **_common(found, 8),
     )
 
 
 def _exponential(found: Fields) -> Point:
-    return Point(attributes(found.get(1, [])), count=_int(found, 4), sum=_double(found, 5))
+    return Point(attributes(found.get(1, [])), count=_int(found, 4), sum=_double(found, 5), **_common(found, 11))

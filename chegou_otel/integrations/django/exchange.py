@@ -237,7 +237,7 @@ class Exchange:
         try:
             if self.disconnected:
                 self.span.set_attribute("chegou_otel.disconnected", True)
-            self._server.duration(self, self._answer).record((self.sent or perf_counter()) - self._start)
+            self._server.duration(self, self._answer).record((self.sent or perf_counter()) - self._start, self.span)
         finally:
             self.span.end(end)
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from chegou_otel._guard import guarded
 from chegou_otel.delivery.search import mentions
-from chegou_otel.integrations.rq.execution import nanoseconds, status_of
+from chegou_otel.integrations.rq.execution import nanoseconds
 from chegou_otel.integrations.rq.never_ran import name_of
+from chegou_otel.integrations.rq.outcomes import status_of
 from chegou_otel.integrations.rq.quiet import make_quiet
 
 if TYPE_CHECKING:

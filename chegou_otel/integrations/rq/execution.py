@@ -26,6 +26,7 @@ from chegou_otel.integrations.rq.carrier import function_of
 from chegou_otel.integrations.rq.claims import Claims
 from chegou_otel.integrations.rq.enqueue import system
 from chegou_otel.integrations.rq.metrics import Measures
+from chegou_otel.integrations.rq.outcomes import FAILED, outcome_of
 from chegou_otel.integrations.rq.quiet import loud, make_loud, make_quiet, make_worker
 from chegou_otel.integrations.rq.teller import Teller, Watched, WatchedEvents
 from chegou_otel.signals.encoding import Safe, Static
@@ -42,19 +43,9 @@ if TYPE_CHECKING:
     from chegou_otel._runtime import Runtime
 
 _CONSUMER: Final = 4
-#: Outcomes that are errors, in words.
-FAILED: Final = {
-    "failed": "the job failed",
-    "timed_out": "the job timed out",
-    "stopped": "the job was stopped",
-    "killed": "the job was killed",
-    "vanished": "the job's process left without a word",
-    "abandoned": "nothing was heard of the job's worker any more",
-}
 _CALLBACKS: Final = ("execute_success_callback", "execute_failure_callback", "execute_stopped_callback")
 #: RQ gives an execution up when it heard nothing of it for so long, at the least.
 _HEARTBEAT_NS: Final = 60 * 10**9
-_AGAIN: Final = frozenset({"queued", "scheduled"})
 
 
 class Execution:
@@ -119,7 +110,7 @@ class Execution:
     def measure_start(self) -> None:
         """Once, as soon as it is known which function waited."""
         wait, late, self.wait, self.late = self.wait, self.late, None, None
-        self.executions.measures.started(self.queue, self.function, wait, late)
+        self.executions.measures.started(self.queue, self.function, wait, late, self.span)
 
     @guarded
     def end(self, outcome: str, more: Mapping[str, Any] | None = None, end: int | None = None) -> None:
@@ -219,7 +210,7 @@ class Executions:
             span.set_status(Status(StatusCode.ERROR, FAILED[outcome]))
         execution.measure_start()
         error = type_name(execution.error) if execution.error is not None else ""
-        self.count(execution.queue, execution.function, outcome, ((end or time_ns()) - execution.start) / 1e9, used, error)
+        self.count(execution.queue, execution.function, outcome, ((end or time_ns()) - execution.start) / 1e9, used, error, span)
         span.end(end)
         if teller is not None:
             teller.ended(execution)
@@ -232,9 +223,12 @@ class Executions:
             return True
         return self.claims.take(execution.id, outcome, words=True)
 
-    def count(self, queue: str, function: str, outcome: str, seconds: float | None, used: Mapping[str, Any], error: str = "") -> None:
+    def count(
+        self, queue: str, function: str, outcome: str, seconds: float | None, used: Mapping[str, Any], error: str = "", span: Any = None
+    ) -> None:
         failed = error or (outcome if outcome in FAILED else "")
-        self.measures.ended(queue, function, outcome, seconds, failed, used.get("rq.job.cpu_time"), used.get("rq.job.memory_growth"))
+        cpu, memory = used.get("rq.job.cpu_time"), used.get("rq.job.memory_growth")
+        self.measures.ended(queue, function, outcome, seconds, failed, cpu, memory, span)
 
     def told_name(self, execution: Execution) -> None:
         if self.teller is not None:
@@ -313,21 +307,6 @@ class Executions:
             return original(worker, job, *exc_info)
 
         return handle_exception
-
-
-def outcome_of(job: Any, error: BaseException | None, *, done: bool) -> str:
-    """The truth about a finished ``perform_job``: finished, retried, timed_out or failed."""
-    status = status_of(job)
-    if status in _AGAIN and not (done and error is None and type(job._result).__name__ != "Retry"):
-        return "retried"
-    if done and error is None:  # with a repeat, it waits for its next run by now
-        return "failed" if status == "failed" else "finished"
-    return "timed_out" if error is not None and type(error).__name__ == "JobTimeoutException" else "failed"
-
-
-def status_of(job: Any) -> str:
-    """The status that a job in hand had last; Redis is not asked."""
-    return str(getattr(job._status, "value", job._status) or "")
 
 
 def span_id_of(execution_id: str) -> bytes:

@@ -16,7 +16,7 @@ from chegou_otel import _guard
 from chegou_otel._guard import guarded
 from chegou_otel.integrations.rq import carrier, resources
 from chegou_otel.integrations.rq.abandoned import Named
-from chegou_otel.integrations.rq.execution import outcome_of
+from chegou_otel.integrations.rq.outcomes import outcome_of
 from chegou_otel.integrations.rq.teller import Teller
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from chegou_otel.correlation import Correlation
 from chegou_otel.delivery import process
 from chegou_otel.delivery.frames import Kind
 from chegou_otel.delivery.handover import Hold
-from chegou_otel.integrations.rq.execution import FAILED
+from chegou_otel.integrations.rq.outcomes import FAILED
 from chegou_otel.integrations.rq.teller import matter
 from chegou_otel.signals.encoding import Safe
 from chegou_otel.signals.spans import _UNSET, Span
@@ -133,7 +133,7 @@ class Listener:
         span._status = _UNSET
         span.set_status(Status(StatusCode.ERROR, FAILED[outcome]))
         seconds = None if end == 0 else (max(known["start"], end or time_ns()) - known["start"]) / 1e9
-        executions.count(known["queue"], known["function"], outcome, seconds, more)
+        executions.count(known["queue"], known["function"], outcome, seconds, more, span=span)
         span.end(max(known["start"], known["last"] if end == 0 else end or time_ns()))
 
 

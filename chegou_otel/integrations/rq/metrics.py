@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any, Final
 from chegou_otel.integrations._categories import categorizer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from chegou_otel._runtime import Runtime
     from chegou_otel.signals.metrics import Labels, Series
 
@@ -52,17 +50,17 @@ class Measures:
         """The series that counts a job enqueued; keep it."""
         return self._sent.series((("messaging.operation.name", "send"), *self._base(queue, function)))
 
-    def started(self, queue: str, function: str, wait: float | None, lateness: float | None = None) -> None:
-        """An execution begins: seconds since the enqueue, and since the time for which it was scheduled."""
+    def started(self, queue: str, function: str, wait: float | None, lateness: float | None = None, span: Any = None) -> None:
+        """An execution begins: seconds since the enqueue, and since the time for which it was scheduled. ``span``: its own."""
         base = self._base(queue, function)
         if wait is not None:
-            self._wait.series(base).record(wait)
+            self._wait.series(base).record(wait, span)
         if lateness is not None:
-            self._late.series(base).record(lateness)
+            self._late.series(base).record(lateness, span)
 
     def ended(
         self, queue: str, function: str, outcome: str, seconds: float | None, error: str = "", cpu: float | None = None,
-        memory: float | None = None,
+        memory: float | None = None, span: Any = None,
     ) -> None:  # fmt: skip
         """An execution ended.
 
@@ -74,24 +72,26 @@ class Measures:
             error: The kind of it, such as an exception's type.
             cpu: Seconds of CPU.
             memory: Bytes by which memory grew.
+            span: Its own.
         """
-        self._metrics.together(_SOURCE, queue, function, outcome, seconds, error, cpu, memory)
+        self._metrics.together(span, _SOURCE, queue, function, outcome, seconds, error, cpu, memory)
 
     def _of_execution(
         self, queue: str, function: str, outcome: str, seconds: float | None, error: str, cpu: float | None, memory: float | None
-    ) -> Iterator[tuple[Series, float]]:
+    ) -> list[tuple[Series, float]]:
         base = self._base(queue, function)
         status = (("rq.job.status", outcome),)
         failed = (("error.type", error),) if error else ()
-        yield self._executions.series((*base, *status)), 1
-        if seconds is not None:
-            yield self._duration.series((("messaging.operation.name", "process"), *base, *status, *failed)), seconds
+        measured: list[tuple[Series, float]] = [(self._executions.series((*base, *status)), 1)]
         if outcome == "retried":
-            yield self._retries.series((*base, *failed)), 1
+            measured.append((self._retries.series((*base, *failed)), 1))
+        if seconds is not None:
+            measured.append((self._duration.series((("messaging.operation.name", "process"), *base, *status, *failed)), seconds))
         if cpu is not None:
-            yield self._cpu.series(base), cpu
+            measured.append((self._cpu.series(base), cpu))
         if memory is not None:
-            yield self._memory.series(base), max(0.0, memory)
+            measured.append((self._memory.series(base), max(0.0, memory)))
+        return measured
 
     def not_run(self, queue: str, function: str, outcome: str) -> None:
         """A job came to an end without having run: cancelled, lost on its way, …"""

@@ -6,7 +6,7 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from chegou_otel.integrations.rq.abandoned import Named
-from chegou_otel.integrations.rq.execution import outcome_of
+from chegou_otel.integrations.rq.outcomes import outcome_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

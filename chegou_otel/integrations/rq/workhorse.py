@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from chegou_otel._guard import guarded
 from chegou_otel.integrations.rq import claims, resources, spawn
-from chegou_otel.integrations.rq.execution import status_of
+from chegou_otel.integrations.rq.outcomes import status_of
 from chegou_otel.integrations.rq.quiet import make_loud
 from chegou_otel.integrations.rq.teller import Teller
 
