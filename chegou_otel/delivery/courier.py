@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Final
 from opentelemetry import context
 
 from chegou_otel import _guard
-from chegou_otel.delivery import handover, sockets
+from chegou_otel.delivery import handover
+from chegou_otel.delivery.answers import Verdict
 from chegou_otel.delivery.frames import HANDOVER, Signal
 from chegou_otel.delivery.lanes import Lane, Outcome
 from chegou_otel.delivery.news import News
-from chegou_otel.delivery.transport import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -46,7 +46,7 @@ class _Flush:
 class Courier:
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
-        self._connections: dict[Any, sockets.Connection] = {}
+        self._connections: dict[Any, Any] = {}
         self._lanes = [Lane(signal, recorder.endpoints.get(signal), self._connections) for signal in Signal]
         self._news = News(recorder, self._lanes)
         self._flushes: deque[_Flush] = deque()

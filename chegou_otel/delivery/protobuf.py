@@ -55,6 +55,19 @@ def fields(data: bytes) -> list[tuple[int, int | bytes]]:
     return found
 
 
+def varints(data: bytes) -> list[int]:
+    """Varints in a row: a packed field.
+
+    Raises:
+        ValueError: the last one is cut off.
+    """
+    found, position = [], 0
+    while position < len(data):
+        value, position = _varint(data, position)
+        found.append(value)
+    return found
+
+
 def _varint(data: bytes, position: int) -> tuple[int, int]:
     value = shift = 0
     while True:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import io
 import os
@@ -11,14 +12,19 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-if TYPE_CHECKING:
-    import ssl
-    from collections.abc import Callable, Iterable
+from chegou_otel.delivery.tls import Contexts, explain
 
-    from chegou_otel.delivery.endpoints import Endpoint
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from chegou_otel.delivery.routes import Proxy, Route
 
 #: ``getaddrinfo`` knows no deadline: after so long the thread that waits in it is left alone.
 RESOLVE_SECONDS: Final = 1.0
+TUNNEL_ANSWER_MAX: Final = 8192
+RECEIVE_BYTES: Final = 64 * 1024
+#: ``ssl.SSL_ERROR_WANT_READ``, which stands where others have an errno.
+_TLS_WANTS_MORE: Final = 2
 
 
 #: Of all connections of this process.
@@ -67,6 +73,21 @@ class DeadlineSocket:
     def makefile(self, *_mode: Any, **_options: Any) -> io.BufferedReader:
         return io.BufferedReader(_Incoming(self))
 
+    def receive(self) -> bytes:
+        """What comes next; empty when the other side has closed."""
+        self.inner.settimeout(remaining(self.deadline))
+        return self.inner.recv(RECEIVE_BYTES)
+
+    def receive_waiting(self) -> bytes | None:
+        """What is there already, or ``None``."""
+        self.inner.settimeout(0)
+        try:
+            return self.inner.recv(RECEIVE_BYTES)
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, _TLS_WANTS_MORE):
+                return None
+            raise
+
     def close(self) -> None:
         _connected.discard(self.inner)
         self.inner.close()
@@ -82,29 +103,19 @@ class DeadlineSocket:
 
 
 class Connection(http.client.HTTPConnection):
-    """One keep-alive connection. No proxies, no redirects, no environment."""
+    """One keep-alive connection. No redirects, no environment; a proxy when the route has one."""
 
-    def __init__(self, host: str, port: int, context: Callable[[], ssl.SSLContext] | None) -> None:
-        super().__init__(host, port)
-        #: Makes the TLS context when it is needed first: a certificate that cannot be read is a failed delivery.
-        self._make_context = context
-        self._context: ssl.SSLContext | None = None
+    def __init__(self, route: Route) -> None:
+        super().__init__(route.host, route.port)
+        self._route = route
+        self._contexts = Contexts(route, ("http/1.1",))
         self.deadline = 0.0
 
     def connect(self) -> None:
         """Raises:
         Unsent: whatever went wrong.
         """
-        try:
-            inner = _connect(self.host, self.port, self.deadline)
-            if self._make_context is not None:
-                self._context = self._context or self._make_context()
-                inner.settimeout(remaining(self.deadline))
-                inner = self._context.wrap_socket(inner, server_hostname=self.host)
-        except (OSError, ValueError, UnicodeError) as error:
-            raise Unsent(str(error) or type(error).__name__) from error
-        _connected.add(inner)
-        self.sock: Any = DeadlineSocket(inner, self.deadline)
+        self.sock: Any = dial(self._route, self._contexts, self.deadline)
 
     def begin(self, deadline: float) -> None:
         """Be connected, with everything up to the answer's last byte bound by ``deadline``."""
@@ -114,6 +125,53 @@ class Connection(http.client.HTTPConnection):
         if self.sock is None:
             self.connect()
         self.sock.deadline = deadline
+
+
+def dial(route: Route, contexts: Contexts, deadline: float, *, tunnel: bool = False) -> DeadlineSocket:
+    """A socket on which the receiver can be spoken to. Through a proxy, plain HTTP needs no ``tunnel``; everything else has one.
+
+    Raises:
+        Unsent: whatever went wrong.
+    """
+    proxy = route.proxy
+    inner: socket.socket | None = None
+    try:
+        inner = _connect(proxy.host if proxy else route.host, proxy.port if proxy else route.port, deadline)
+        if proxy and (tunnel or route.scheme == "https"):
+            _tunnel(inner, route, proxy, deadline)
+        if route.scheme == "https":
+            context = contexts.get()
+            inner.settimeout(remaining(deadline))
+            inner = context.wrap_socket(inner, server_hostname=route.host)
+    except (OSError, ValueError) as error:
+        if inner is not None:
+            inner.close()
+        raise Unsent(f"the proxy {proxy}: {explain(error)}" if proxy and inner is None else explain(error)) from error
+    except BaseException:
+        if inner is not None:
+            inner.close()
+        raise
+    _connected.add(inner)
+    return DeadlineSocket(inner, deadline)
+
+
+def _tunnel(sock: socket.socket, route: Route, proxy: Proxy, deadline: float) -> None:
+    """Let the proxy connect us with the receiver, whose first byte must not be taken for the proxy's."""
+    asked = f"CONNECT {route.authority} HTTP/1.1\r\nHost: {route.authority}\r\n"
+    if proxy.authorization:
+        asked += f"Proxy-Authorization: {proxy.authorization}\r\n"
+    DeadlineSocket(sock, deadline).sendall(f"{asked}\r\n".encode())
+    answer = bytearray()
+    while not answer.endswith(b"\r\n\r\n"):
+        sock.settimeout(remaining(deadline))
+        byte = sock.recv(1)
+        if not byte or len(answer) >= TUNNEL_ANSWER_MAX:
+            raise OSError(f"the proxy {proxy} gives no answer that is HTTP")
+        answer += byte
+    first = answer.split(b"\r\n", 1)[0].decode("latin-1")
+    status = first.split()[1:2]
+    if not first.startswith("HTTP/1.") or not status or not status[0].startswith("2"):
+        raise OSError(f"the proxy {proxy} does not connect us: {first[:100]}")
 
 
 def _connect(host: str, port: int, deadline: float) -> socket.socket:
@@ -168,13 +226,13 @@ def _look_up(key: tuple[bytes, int], done: threading.Event, answer: list[Any]) -
     done.set()
 
 
-def prepare(ways: Iterable[Endpoint]) -> None:
-    """Import now what connecting to these endpoints will need."""
-    for way in ways:
-        scheme, host, _ = way.origin
-        if scheme == "https":
+def prepare(routes: Iterable[Route]) -> None:
+    """Import now what connecting by these routes will need."""
+    for route in routes:
+        if route.scheme == "https":
+            import encodings.idna  # what every TLS name is encoded by
             import ssl  # noqa: F401
-        if not host.isascii():
+        if not (route.host + (route.proxy.host if route.proxy else "")).isascii():
             import encodings.idna  # noqa: F401
 
 

@@ -9,11 +9,12 @@ import time
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 
-from chegou_otel.delivery import transport
+from chegou_otel.delivery import answers
+from chegou_otel.delivery.answers import Verdict
 from chegou_otel.delivery.endpoints import Endpoint, endpoints, parse_headers
 from chegou_otel.delivery.frames import Kind, Signal
 from chegou_otel.delivery.protobuf import fields, varint
-from chegou_otel.delivery.transport import Transport, Verdict
+from chegou_otel.delivery.transport import Transport
 from tests.delivery.items import span
 from tests.delivery.receiver import Answer, Receiver, raw_server, wait_for
 from tests.redis_server import free_port
@@ -183,8 +184,8 @@ def test_partial_success_of_every_signal():
     response = ExportLogsServiceResponse()
     response.partial_success.rejected_log_records = 70_000
     response.partial_success.error_message = "too öld"
-    assert transport.partial_success(response.SerializeToString()) == (70_000, "too öld")
-    assert transport.partial_success(b"") == (0, "")
+    assert answers.partial_success(response.SerializeToString()) == (70_000, "too öld")
+    assert answers.partial_success(b"") == (0, "")
 
 
 @pytest.mark.parametrize("data", [b"\x00", b"\x0a\x05ab", b"\x0f\x01", b"\xff" * 12, b"\x80"])
@@ -200,13 +201,13 @@ def test_varint(value):
 
 @pytest.mark.parametrize("value, expected", [("3", 3), ("0", 0), ("-5", 0), ("1e9", 300), ("nan", None), ("soon", None), (None, None)])
 def test_retry_after(value, expected):
-    assert transport.retry_after(value) == expected
+    assert answers.retry_after(value) == expected
 
 
 def test_retry_after_as_a_date():
     import email.utils
 
-    assert 8 <= transport.retry_after(email.utils.formatdate(time.time() + 10, usegmt=True)) <= 10
+    assert 8 <= answers.retry_after(email.utils.formatdate(time.time() + 10, usegmt=True)) <= 10
 
 
 def test_bad_request_says_why(receiver):
