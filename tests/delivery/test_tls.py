@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import os
 import ssl
 import subprocess
@@ -33,7 +33,7 @@ class Keys:
         self.ca, self.other = trustme.CA(), trustme.CA()
         self.ca.cert_pem.write_to_path(folder / "ca.pem")
         self.other.cert_pem.write_to_path(folder / "other.pem")
-        long_ago = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
+        long_ago = dt.datetime.now(dt.UTC) - dt.timedelta(days=1)
         self.issued = {
             "right": self.ca.issue_cert("127.0.0.1", "localhost"),
             "wrong": self.ca.issue_cert("elsewhere.example"),
