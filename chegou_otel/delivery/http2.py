@@ -56,7 +56,12 @@ class Http2Connection:
 
     def __init__(self, route: Route) -> None:
         import h2.events as told
+        from h2.exceptions import H2Error
+        from hpack.exceptions import HPACKError
+        from hyperframe.exceptions import HyperframeError
 
+        #: What reading something else than HTTP/2 raises; a header that is no text is a ValueError.
+        self._nonsense = (H2Error, HPACKError, HyperframeError, ValueError)
         self._route = route
         self._contexts = Contexts(route, ("h2",))
         self._events: dict[type, Callable[[Any], None]] = {
@@ -96,8 +101,12 @@ class Http2Connection:
             self._greet()
         except Unsent:
             raise
-        except Exception as error:
-            raise Unsent(NOT_HTTP2 if _is_protocol(error) else explain(error)) from error
+        except TimeoutError as error:
+            raise Unsent("HTTP/2: the receiver's settings took too long") from error
+        except OSError as error:
+            raise Unsent(explain(error)) from error
+        except self._nonsense as error:
+            raise Unsent(NOT_HTTP2) from error
 
     def close(self) -> None:
         """Without a farewell: it would have to wait for room in the socket."""
@@ -116,12 +125,8 @@ class Http2Connection:
         """
         try:
             return self._exchange(list(headers), body)
-        except OSError:
-            raise
-        except Exception as error:
-            if _is_protocol(error):
-                raise OSError(f"the answer is no HTTP/2 ({error})") from error
-            raise
+        except self._nonsense as error:
+            raise OSError(f"the answer is no HTTP/2 ({type(error).__name__})") from error
 
     def _exchange(self, headers: list[tuple[str, str]], body: bytes) -> Response:
         self._response = Response()
@@ -182,10 +187,8 @@ class Http2Connection:
                 if not data:
                     return False
                 self._take(data)
-        except Exception as error:
-            if isinstance(error, OSError) or _is_protocol(error):
-                return False
-            raise
+        except (OSError, *self._nonsense):
+            return False
         return self._last is None
 
     def _flush(self) -> None:
@@ -250,8 +253,3 @@ class Http2Connection:
         if code == _REFUSED_STREAM:
             raise Unprocessed("the receiver refused the request before it looked at it")
         raise Reset(f"the receiver gave the request up (HTTP/2 error {code})")
-
-
-def _is_protocol(error: BaseException) -> bool:
-    """Whether it is ``h2`` that complains."""
-    return type(error).__module__.partition(".")[0] in ("h2", "hpack", "hyperframe")

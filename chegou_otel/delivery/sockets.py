@@ -35,6 +35,10 @@ class Unsent(OSError):  # noqa: N818 (a verdict, not an error)
     """The request cannot have reached anybody."""
 
 
+class LookUpTimeout(TimeoutError):  # noqa: N818 (it ends as its base does)
+    """A name server does not answer."""
+
+
 def remaining(deadline: float) -> float:
     left = deadline - time.monotonic()
     if left <= 0:
@@ -135,18 +139,21 @@ def dial(route: Route, contexts: Contexts, deadline: float, *, tunnel: bool = Fa
     """
     proxy = route.proxy
     inner: socket.socket | None = None
+    stage = f"the proxy {proxy}" if proxy else "the connection"
     try:
         inner = _connect(proxy.host if proxy else route.host, proxy.port if proxy else route.port, deadline)
         if proxy and (tunnel or route.scheme == "https"):
             _tunnel(inner, route, proxy, deadline)
         if route.scheme == "https":
+            stage = "the TLS handshake"
             context = contexts.get()
             inner.settimeout(remaining(deadline))
             inner = context.wrap_socket(inner, server_hostname=route.host)
     except (OSError, ValueError) as error:
         if inner is not None:
             inner.close()
-        raise Unsent(f"the proxy {proxy}: {explain(error)}" if proxy and inner is None else explain(error)) from error
+        told = "took too long" if isinstance(error, TimeoutError) and not isinstance(error, LookUpTimeout) else explain(error)
+        raise Unsent(f"{stage}: {told}" if proxy or told == "took too long" else told) from error
     except BaseException:
         if inner is not None:
             inner.close()
@@ -166,12 +173,12 @@ def _tunnel(sock: socket.socket, route: Route, proxy: Proxy, deadline: float) ->
         sock.settimeout(remaining(deadline))
         byte = sock.recv(1)
         if not byte or len(answer) >= TUNNEL_ANSWER_MAX:
-            raise OSError(f"the proxy {proxy} gives no answer that is HTTP")
+            raise OSError("it gives no answer that is HTTP")
         answer += byte
     first = answer.split(b"\r\n", 1)[0].decode("latin-1")
     status = first.split()[1:2]
     if not first.startswith("HTTP/1.") or not status or not status[0].startswith("2"):
-        raise OSError(f"the proxy {proxy} does not connect us: {first[:100]}")
+        raise OSError(f"it does not connect us: {first[:100]}")
 
 
 def _connect(host: str, port: int, deadline: float) -> socket.socket:
@@ -211,7 +218,7 @@ def _resolve(host: str, port: int, deadline: float) -> list[Any]:
         threading.Thread(target=_look_up, args=(key, *_lookups[key]), name="chegou-otel-dns", daemon=True).start()
     done, answer = _lookups[key]
     if not done.wait(min(RESOLVE_SECONDS, remaining(deadline))):
-        raise TimeoutError(f"looking up {host} takes too long")
+        raise LookUpTimeout(f"looking up {host} takes too long")
     _lookups.pop(key, None)
     if isinstance(answer[0], Exception):
         raise answer[0]

@@ -346,6 +346,14 @@ def garbage(connection):
     connection.sock.sendall(b"\0\0\x04\x01\x04\0\0\0\x01\xff\xff\xff\xff")  # headers that no table knows
 
 
+def no_text(connection):
+    connection.greet()
+    stream, _, _ = connection.request()
+    connection.h2.send_headers(stream, [(b":status", b"200"), (b"grpc-message", b"\xff\xfe")])
+    connection.flush()
+    connection.request()
+
+
 def long_frame(connection):
     connection.greet()
     connection.request()
@@ -357,7 +365,7 @@ def close_after_the_request(connection):
     connection.request()
 
 
-@pytest.mark.parametrize("talk", [garbage, long_frame, close_after_the_request])
+@pytest.mark.parametrize("talk", [garbage, no_text, long_frame, close_after_the_request])
 def test_what_breaks_off_after_the_request_is_ambiguous(talk):
     with h2_server(talk) as url:
         kept = transport(url)
