@@ -21,6 +21,8 @@ from chegou_otel.delivery.endpoints import Endpoint, endpoints
 from chegou_otel.delivery.frames import Kind, Signal
 from chegou_otel.delivery.grpc import GrpcTransport, retry_info
 from chegou_otel.delivery.protobuf import field, varint
+from chegou_otel.local.backend import Backend, Options
+from chegou_otel.local.store import Store
 from tests.delivery.http2_server import GrpcReceiver, h2_server, serve, unpacked
 from tests.delivery.items import log, metric, span
 from tests.delivery.receiver import Receiver, raw_server, wait_for
@@ -632,3 +634,22 @@ def test_each_signal_its_own_protocol(make, scope, server, receiver):
     assert other.requests[0][1]["content-type"] == "application/json"
     assert [each.name for each, _, _ in receiver.metrics] == ["in protobuf"]
     other.close()
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http/json"])
+def test_our_own_receiver_takes_it(make, scope, tmp_path, protocol):
+    backend = Backend(Options(tmp_path / "data", http_port=0))
+    backend.start()
+    backend.start_grpc(0)
+    try:
+        url = f"http://{backend.grpc.address}" if protocol == "grpc" else backend.http.url
+        recorder = make(endpoints=endpoints(url, {"OTEL_EXPORTER_OTLP_PROTOCOL": protocol}))
+        recorder.append(Kind.SPAN, scope, span("stored"))
+        recorder.append(Kind.METRIC, scope, metric("orders"))
+        assert recorder.flush(10)
+        store = Store(backend.options.folder)
+        assert [entry.name for entry in store.recent()] == ["stored"]
+        assert [each["name"] for each in store.metrics()] == ["orders"]
+        assert recorder.ledger()["traces"].delivered == 1
+    finally:
+        backend.stop()
