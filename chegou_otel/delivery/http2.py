@@ -6,6 +6,7 @@ would start instead (threads, descriptors, handlers at each fork) is what this p
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -193,7 +194,8 @@ class Http2Connection:
 
     def _flush(self) -> None:
         assert self.sock is not None  # noqa: S101 (for mypy)
-        self.sock.sendall(self._h2.data_to_send())
+        if pending := self._h2.data_to_send():
+            self.sock.sendall(pending)
 
     def _receive(self) -> None:
         assert self.sock is not None  # noqa: S101 (for mypy)
@@ -222,9 +224,8 @@ class Http2Connection:
                 handle = self._events.get(type(event))
                 if handle is not None and event.stream_id == self._stream:
                     handle(event)
-        if pending := self._h2.data_to_send():
-            assert self.sock is not None  # noqa: S101 (for mypy)
-            self.sock.sendall(pending)
+        with contextlib.suppress(ConnectionError):  # acknowledgements; what came counts, whoever sent it
+            self._flush()
 
     def _on_farewell(self, payload: bytes) -> None:
         self._last = int.from_bytes(payload[:4]) & 0x7FFF_FFFF

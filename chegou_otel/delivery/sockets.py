@@ -25,6 +25,8 @@ TUNNEL_ANSWER_MAX: Final = 8192
 RECEIVE_BYTES: Final = 64 * 1024
 #: ``ssl.SSL_ERROR_WANT_READ``, which stands where others have an errno.
 _TLS_WANTS_MORE: Final = 2
+#: What TLS makes of a connection that the other side has closed. (By name, because ``ssl`` is not there without TLS.)
+_TLS_CUT: Final = "SSLEOFError"
 
 
 #: Of all connections of this process.
@@ -72,7 +74,12 @@ class DeadlineSocket:
         view = memoryview(data)
         while view:
             self.inner.settimeout(remaining(self.deadline))
-            view = view[self.inner.send(view) :]
+            try:
+                view = view[self.inner.send(view) :]
+            except OSError as error:
+                if type(error).__name__ == _TLS_CUT:
+                    raise BrokenPipeError(*error.args) from error
+                raise
 
     def makefile(self, *_mode: Any, **_options: Any) -> io.BufferedReader:
         return io.BufferedReader(_Incoming(self))
