@@ -25,6 +25,8 @@ class Talk:
         self.sock = sock
         self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False, header_encoding="utf-8"))
         self._heads, self._bodies = {}, {}
+        #: Streams that the client gave up.
+        self.given_up = []
 
     def greet(self):
         self.h2.initiate_connection()
@@ -49,6 +51,8 @@ class Talk:
                     if room:
                         self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
                     self._bodies[event.stream_id] += event.data
+                elif isinstance(event, h2.events.StreamReset):
+                    self.given_up.append(event.stream_id)
                 elif isinstance(event, h2.events.StreamEnded):
                     ready = event.stream_id
             self.flush()

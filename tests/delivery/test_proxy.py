@@ -18,7 +18,7 @@ from chegou_otel.delivery.endpoints import Endpoint, endpoints
 from chegou_otel.delivery.frames import Kind, Signal
 from chegou_otel.delivery.protocols import transport_of
 from chegou_otel.delivery.routes import Proxy
-from tests.delivery.http2_server import GrpcReceiver
+from tests.delivery.http2_server import GrpcReceiver, Talk
 from tests.delivery.items import span
 from tests.delivery.receiver import Receiver, raw_server
 from tests.delivery.test_tls import Keys, context_of, credentials_of
@@ -115,6 +115,20 @@ def test_plain_grpc_is_connected(proxy):
     assert send(server.url, "grpc", url).verdict is Verdict.DELIVERED
     assert asked[0].startswith(f"CONNECT 127.0.0.1:{server.port} ")
     server.close()
+
+
+def test_what_the_receiver_says_at_once_is_not_taken_for_the_proxy_s():
+    """A gRPC server may speak first, and its words may come in one piece with the proxy's."""
+
+    def talk(connection):
+        connection.recv(65536)
+        server = Talk(connection)
+        server.h2.initiate_connection()
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n" + server.h2.data_to_send())
+        server.answer(server.request()[0])
+
+    with raw_server(talk) as url:
+        assert send("http://collector.example", "grpc", url).verdict is Verdict.DELIVERED
 
 
 def refuses(connection):
