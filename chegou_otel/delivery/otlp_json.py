@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from chegou_otel.delivery.answers import JSON, Answer, Verdict
 from chegou_otel.delivery.frames import Signal
-from chegou_otel.delivery.protobuf import fields, varints
+from chegou_otel.delivery.protobuf import each_field, varints
 from chegou_otel.delivery.transport import Transport
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ PAUSE_SECONDS: Final = 0.0001
 #: Attributes repeat (methods, routes, hosts): the text of so many short ones is remembered.
 _KEPT: Final = 2048
 _SHORT: Final = 128
+_LONG: Final = 16 * 1024
 
 _POINT: Final = "2 startTimeUnixNano fixed64, 3 timeUnixNano fixed64"
 _NUMBER: Final = "3 asDouble double, 6 asInt sfixed64"
@@ -131,13 +132,16 @@ class _Pace:
 
     def __init__(self, deadline: float) -> None:
         self._deadline = deadline
-        self.until = time.monotonic() + SLICE_SECONDS
+        self._until = time.monotonic() + SLICE_SECONDS
 
-    def pause(self) -> None:
-        if time.monotonic() > self._deadline:
+    def check(self) -> None:
+        now = time.monotonic()
+        if now < self._until:
+            return
+        if now > self._deadline:
             raise TimeoutError("the deadline has passed")
         time.sleep(PAUSE_SECONDS)
-        self.until = time.monotonic() + SLICE_SECONDS
+        self._until = time.monotonic() + SLICE_SECONDS
 
 
 class _Message:
@@ -148,15 +152,41 @@ class _Message:
         self.fields: dict[int, tuple[str, Callable[[Any], str] | None, _Message | None, bool]] = {}
         self._kept: dict[bytes, str] | None = {} if keep else None
 
+    def put(self, data: bytes, out: bytearray, pace: _Pace) -> None:
+        """Append the message. Of a long one, piece by piece: to join a lot of text takes long, too."""
+        if len(data) <= _LONG:
+            out += self.write(data, pace).encode()
+            return
+        found: dict[int, list[Any]] = {}
+        for number, value in each_field(data):
+            found.setdefault(number, []).append(value)
+            pace.check()
+        comma = b"{"
+        for number in [each for each in found if each in self.fields]:
+            name, scalar, message, many = self.fields[number]
+            out += comma + name.encode()
+            comma = b"["
+            for value in found[number] if many else found[number][-1:]:
+                if many:
+                    out += comma
+                if message is not None:
+                    message.put(value, out, pace)
+                else:
+                    out += scalar(value).encode()  # type: ignore[misc]
+                comma = b","
+            if many:
+                out += b"]"
+        out += b"{}" if comma == b"{" else b"}"
+
     def write(self, data: bytes, pace: _Pace) -> str:
+        """A short message, or one of a long message's."""
         kept = self._kept if len(data) <= _SHORT else None
         if kept is not None and (known := kept.get(data)) is not None:
             return known
-        if time.monotonic() >= pace.until:
-            pace.pause()
+        pace.check()
         several: dict[str, list[str]] = {}
         found: dict[str, str] = {}
-        for number, value in fields(data):
+        for number, value in each_field(data):
             field = self.fields.get(number)
             if field is None:
                 continue
@@ -187,14 +217,16 @@ def _messages() -> dict[str, _Message]:
     return made
 
 
-def translate(signal: Signal, body: bytes, deadline: float) -> bytes:
+def translate(signal: Signal, body: bytes, deadline: float) -> bytearray:
     """An export request in JSON.
 
     Raises:
         ValueError: ``body`` is none in protobuf.
         TimeoutError: the deadline passed on the way.
     """
-    return _messages()[_REQUESTS[signal]].write(body, _Pace(deadline)).encode()
+    out = bytearray()
+    _messages()[_REQUESTS[signal]].put(body, out, _Pace(deadline))
+    return out
 
 
 class JsonTransport(Transport):
@@ -212,4 +244,4 @@ class JsonTransport(Transport):
             return Answer(Verdict.UNSENT, str(error))
         except (ValueError, struct.error, RecursionError) as error:
             return Answer(Verdict.REJECTED, f"cannot be told in JSON: {error}")
-        return super().send(told, deadline)
+        return self._post(told, deadline)

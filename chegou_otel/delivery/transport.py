@@ -50,6 +50,9 @@ class Transport:
 
     def send(self, body: bytes, deadline: float) -> Answer:
         """Send one body; everything is over at ``deadline`` (monotonic)."""
+        return self._post(body, deadline)
+
+    def _post(self, body: bytes | bytearray, deadline: float) -> Answer:
         headers = dict(self._headers)
         if self.endpoint.compression == "gzip" and len(body) >= GZIP_FROM:
             headers["content-encoding"] = "gzip"
@@ -72,7 +75,7 @@ class Transport:
                 connection.close()
         return answer
 
-    def _exchange(self, body: bytes, headers: dict[str, str | bytes]) -> Answer:
+    def _exchange(self, body: bytes | bytearray, headers: dict[str, str | bytes]) -> Answer:
         connection = self.connection
         cut = None
         try:
@@ -92,7 +95,7 @@ class Transport:
             return judge(response, content)
 
 
-def gzipped(body: bytes) -> bytes:
+def gzipped(body: bytes | bytearray) -> bytes:
     packer = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, 31)
     return packer.compress(body) + packer.flush()
 
