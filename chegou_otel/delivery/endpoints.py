@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
@@ -21,6 +22,7 @@ DEFAULTS: Final = {PROTOCOL: "http://localhost:4318", "http/json": "http://local
 PORTS: Final = {"http": 80, "https": 443}
 PREFIX: Final = "OTEL_EXPORTER_OTLP_"
 PROXY: Final = "CHEGOU_OTEL_PROXY"
+_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,11 @@ def _endpoint(signal: Signal, base: str | None, environ: Mapping[str, str], prox
     url = own if own and not base else _whole(base or environ.get(f"{PREFIX}ENDPOINT") or DEFAULTS[protocol], signal, protocol)
     if protocol == "grpc":
         url = _authority(url, wrong, insecure=(variable("INSECURE") or "").strip().lower() == "true")
-    headers = parse_headers(environ.get(f"{PREFIX}HEADERS", "")) | parse_headers(environ.get(f"{PREFIX}{signal.name}_HEADERS", ""))
+    headers: dict[str, str] = {}
+    for name in (f"{PREFIX}HEADERS", f"{PREFIX}{signal.name}_HEADERS"):
+        headers |= parse_headers(environ.get(name, ""), wrong)
+    if variable("CLIENT_KEY") and not variable("CLIENT_CERTIFICATE"):
+        wrong.append(f"{PREFIX}CLIENT_KEY is ignored: {PREFIX}CLIENT_CERTIFICATE, which it belongs to, is not set")
     settings = {
         "headers": headers,
         "timeout": _seconds(variable("TIMEOUT"), wrong),
@@ -142,11 +148,14 @@ def _proxy(argument: str | None, environ: Mapping[str, str], wrong: list[str]) -
         return None
 
 
-def parse_headers(text: str) -> dict[str, str]:
-    """``key=value,key2=value2`` with percent-encoded values."""
+def parse_headers(text: str, wrong: list[str] | None = None) -> dict[str, str]:
+    """``key=value,key2=value2`` with percent-encoded values. What no header can hold is left out and noted, but not quoted."""
     pairs = (item.partition("=") for item in text.split(",") if "=" in item)
     found = {key.strip().lower(): unquote(value.strip()) for key, _, value in pairs if key.strip()}
-    return {key: value for key, value in found.items() if not any(each < " " or each == "\x7f" for each in key + value)}
+    good = {key: value for key, value in found.items() if _NAME.fullmatch(key) and not any(each < " " or each == "\x7f" for each in value)}
+    if wrong is not None and len(good) < len(found):
+        wrong.append(f"{PREFIX}HEADERS: what cannot be the name or the value of a header is left out")
+    return good
 
 
 def _seconds(milliseconds: str | None, wrong: list[str]) -> float:

@@ -7,7 +7,6 @@ would start instead (threads, descriptors, handlers at each fork) is what this p
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -45,10 +44,10 @@ class Response:
 
 def available() -> bool:
     """Whether ``h2`` is installed; imports what a connection needs, so call it early."""
-    if importlib.util.find_spec("h2") is None:
+    try:
+        import h2.connection  # noqa: F401
+    except ImportError:
         return False
-    import h2.connection  # noqa: F401
-
     return True
 
 
@@ -132,7 +131,10 @@ class Http2Connection:
     def _exchange(self, headers: list[tuple[str, str]], body: bytes) -> Response:
         self._response = Response()
         stream = self._stream = self._h2.get_next_available_stream_id()
-        self._h2.send_headers(stream, headers)
+        try:
+            self._h2.send_headers(stream, headers)
+        except self._nonsense as error:
+            raise Unsent(f"HTTP/2 does not allow our headers; see OTEL_EXPORTER_OTLP_HEADERS ({type(error).__name__})") from error
         sent, cut = 0, None
         while not self._response.ended:
             if cut is None and sent < len(body):

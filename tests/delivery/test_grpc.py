@@ -15,7 +15,7 @@ import grpc
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest, ExportTraceServiceResponse
 
-from chegou_otel.delivery import http2, protocols
+from chegou_otel.delivery import protocols
 from chegou_otel.delivery.answers import Verdict
 from chegou_otel.delivery.endpoints import Endpoint, endpoints
 from chegou_otel.delivery.frames import Kind, Signal
@@ -431,6 +431,13 @@ def test_a_refused_stream_cannot_have_arrived():
         assert send(url).verdict is Verdict.UNSENT
 
 
+def test_headers_that_cannot_be_sent_are_told(server):
+    answer = send(server.url, headers={"x": "secret\udc80"})
+    assert answer.verdict is Verdict.UNSENT
+    assert "OTEL_EXPORTER_OTLP_HEADERS" in answer.reason
+    assert "secret" not in answer.reason
+
+
 # -- farewells
 
 
@@ -620,7 +627,7 @@ def test_a_fork_amid_a_call(tmp_path):
 
 
 def test_without_the_extra_it_is_said_and_kept(make, scope, server, monkeypatch, caplog):
-    monkeypatch.setattr(http2.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "h2", None)
     recorder = make(endpoints=endpoints(server.url, GRPC))
     assert "pip install 'chegou-otel[grpc]'" in caplog.text
     recorder.append(Kind.SPAN, scope, span("kept"))

@@ -327,7 +327,16 @@ def test_the_courier_imports_nothing(tmp_path, protocol, scheme):
 
 
 def test_headers_cannot_smuggle_lines():
-    assert parse_headers("a=1%0d%0aevil: yes,b=2,,=3,c") == {"b": "2"}
+    assert parse_headers("a=1%0d%0aevil: yes,b=2,,=3,c,d e=4") == {"b": "2"}
+
+
+def test_headers_and_keys_that_are_left_out_are_told_and_not_quoted(caplog):
+    found = endpoints(None, {"OTEL_EXPORTER_OTLP_HEADERS": "a=secret%00,b=2,c d=secret", "OTEL_EXPORTER_OTLP_CLIENT_KEY": "/client.key"})
+    assert found[Signal.TRACES].headers == {"b": "2"}
+    assert [record.getMessage() for record in caplog.records] == [
+        "OTEL_EXPORTER_OTLP_HEADERS: what cannot be the name or the value of a header is left out",
+        "OTEL_EXPORTER_OTLP_CLIENT_KEY is ignored: OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE, which it belongs to, is not set",
+    ]
 
 
 def test_log_lines_show_no_secrets():
