@@ -141,6 +141,8 @@ class Courier:
             self._serve(self._flushes.popleft())
         self._hand_over_all()
         self._ship_all()
+        for connection in self._connections.values():
+            connection.tend()
         self._tidy()
         self._news.tell()
 

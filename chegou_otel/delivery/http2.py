@@ -7,6 +7,7 @@ would start instead (threads, descriptors, handlers at each fork) is what this p
 from __future__ import annotations
 
 import contextlib
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from chegou_otel.delivery.routes import Route
 
 ANSWER_MAX: Final = 64 * 1024
+TEND_SECONDS: Final = 0.1
 _HEAD: Final = 9
 _SETTINGS, _GOAWAY = 4, 7
 _FRAME_MAX: Final = 16 * 1024
@@ -85,14 +87,17 @@ class Http2Connection:
         #: From the receiver's farewell: the last request that it will still answer.
         self._last: int | None = None
 
+    def tend(self) -> None:
+        """Between requests: answer pings, and leave when the receiver says goodbye: it may be waiting for that."""
+        self._catch_up(time.monotonic() + TEND_SECONDS)
+
     def begin(self, deadline: float) -> None:
         """Be connected, with everything up to the answer's last byte bound by ``deadline``.
 
         Raises:
             Unsent: it cannot be done.
         """
-        if self.sock is not None and not self._catch_up(deadline):
-            self.close()
+        self._catch_up(deadline)
         if self.sock is not None:
             self.used = True
             return
@@ -181,18 +186,18 @@ class Http2Connection:
         if self._last is not None:
             raise Unprocessed("the receiver says goodbye at once")
 
-    def _catch_up(self, deadline: float) -> bool:
-        """Read what came since the last request; whether the connection is good for another one."""
-        assert self.sock is not None  # noqa: S101 (for mypy)
+    def _catch_up(self, deadline: float) -> None:
+        """Read what came since the last request, and let go of a connection that is not good for another one."""
+        if self.sock is None:
+            return
         self.sock.deadline = deadline
         try:
-            while (data := self.sock.receive_waiting()) is not None:
-                if not data:
-                    return False
+            while data := self.sock.receive_waiting():
                 self._take(data)
         except (OSError, *self._nonsense):
-            return False
-        return self._last is None
+            data = b""
+        if data is not None or self._last is not None:
+            self.close()
 
     def _flush(self) -> None:
         assert self.sock is not None  # noqa: S101 (for mypy)

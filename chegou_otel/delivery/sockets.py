@@ -128,11 +128,15 @@ class Connection(http.client.HTTPConnection):
         """
         self.sock: Any = dial(self._route, self._contexts, self.deadline)
 
+    def tend(self) -> None:
+        """Between requests: let go of what the other side has closed."""
+        if self.sock is not None and self.sock.stale():
+            self.close()
+
     def begin(self, deadline: float) -> None:
         """Be connected, with everything up to the answer's last byte bound by ``deadline``."""
         self.deadline = deadline
-        if self.sock is not None and self.sock.stale():
-            self.close()
+        self.tend()
         if self.sock is None:
             self.connect()
         self.sock.deadline = deadline

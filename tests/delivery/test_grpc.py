@@ -506,6 +506,32 @@ def test_a_farewell_that_crosses_the_request():
         assert len(seen) == 2
 
 
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+def test_an_idle_connection_is_left_when_the_server_wants_to_go(make, scope, receiver, protocol):
+    """A server that stops in order may wait for its clients to leave."""
+    left = threading.Event()
+
+    def leaving(connection):
+        connection.greet()
+        stream, _, _ = connection.request()
+        connection.answer(stream)
+        connection.farewell(stream)
+        while connection.request():
+            pass
+        left.set()
+
+    with h2_server(leaving) as url:
+        recorder = make(endpoints=endpoints(url if protocol == "grpc" else receiver.url, {"OTEL_EXPORTER_OTLP_PROTOCOL": protocol}))
+        recorder.append(Kind.SPAN, scope, span("only"))
+        assert recorder.flush(5)
+        (connection,) = recorder.courier._connections.values()
+        if protocol == "grpc":
+            assert left.wait(5)
+        else:
+            connection.sock.inner.shutdown(socket.SHUT_RD)  # what the other side's closing looks like from here
+        wait_for(lambda: connection.sock is None, 5, "the end of the connection")
+
+
 def test_a_connection_that_was_closed_meanwhile_is_not_used():
     def once(connection):
         connection.greet()
