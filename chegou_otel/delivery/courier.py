@@ -128,6 +128,8 @@ class Courier:
                 # After ``stop`` the segments are closed under our feet.
                 if not self._stopping:
                     _guard.report("chegou_otel.delivery.courier", error)
+        for connection in self._connections.values():
+            connection.close()
         while self._flushes:
             self._flushes.popleft().done.release()
 

@@ -532,6 +532,20 @@ def test_an_idle_connection_is_left_when_the_server_wants_to_go(make, scope, rec
         wait_for(lambda: connection.sock is None, 5, "the end of the connection")
 
 
+def test_a_recorder_that_is_shut_down_keeps_no_connection(make, scope):
+    left = threading.Event()
+
+    def talk(connection):
+        serve()(connection)
+        left.set()
+
+    with h2_server(talk) as url:
+        recorder = make(endpoints=endpoints(url, GRPC))
+        recorder.append(Kind.SPAN, scope, span("only"))
+        assert recorder.shutdown(5)
+        assert left.wait(5)
+
+
 def test_a_connection_that_was_closed_meanwhile_is_not_used():
     def once(connection):
         connection.greet()
