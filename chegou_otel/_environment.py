@@ -56,9 +56,7 @@ VARIABLES: Final[dict[str, Variable]] = {
     **_per_signal("CERTIFICATE", Variable(_HONOURED, "wins over `REQUESTS_CA_BUNDLE`")),
     **_per_signal("CLIENT_KEY", Variable(_HONOURED, "")),
     **_per_signal("CLIENT_CERTIFICATE", Variable(_HONOURED, "")),
-    **_per_signal(
-        "PROTOCOL", Variable("not yet", "only `http/protobuf`, which is the default; `grpc` and `http/json` come with a later release")
-    ),
+    **_per_signal("PROTOCOL", Variable(_HONOURED, "`http/protobuf` (default), `http/json`, or `grpc`: `pip install 'chegou-otel[grpc]'`")),
     "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": Variable(_HONOURED, "`cumulative` (default), `delta` or `lowmemory`"),
     "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION": Variable(
         _HONOURED, "for your own histograms; ours keep explicit buckets, which the semantic conventions and alerts on them name"
@@ -73,7 +71,7 @@ VARIABLES: Final[dict[str, Variable]] = {
     "OTEL_CONFIG_FILE": Variable("no", "settings are arguments and variables"),
     "OTEL_EXPERIMENTAL_CONFIG_FILE": Variable("no", "settings are arguments and variables"),
     "OTEL_LOG_LEVEL": Variable("no", "set the level of the logger `chegou_otel`"),
-    **_per_signal("INSECURE", Variable("no", "the endpoint's scheme says it")),
+    **_per_signal("INSECURE", Variable(_HONOURED, "for `grpc` with an endpoint that has no scheme: `true` means without TLS")),
     "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS": Variable("no", "no detector is run; use `OTEL_RESOURCE_ATTRIBUTES`"),
     "OTEL_EXPORTER_ZIPKIN_TIMEOUT": Variable("no", "the collector exports to Zipkin"),
     "OTEL_EXPORTER_PROMETHEUS_HOST": Variable("no", "metrics go to the collector"),
@@ -88,7 +86,7 @@ VARIABLES: Final[dict[str, Variable]] = {
 }
 
 #: Values that are honoured although the variable as a whole is not: nothing to warn about.
-_FINE: Final = {"PROTOCOL": "http/protobuf", "OPT_IN": "http"}
+_FINE: Final = {"OPT_IN": "http"}
 #: The words that a variable takes, the default first.
 _CHOICES: Final = {
     "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": ("cumulative", "delta", "lowmemory"),

@@ -18,8 +18,8 @@ from typing import Any, Literal, TypedDict
 Mode = Literal["own", "upstream", "off"]
 
 
-def _setting(default: Any, env: str | None, text: str) -> Any:
-    return field(default=default, metadata={"env": env, "help": text})
+def _setting(default: Any, env: str | None, text: str, *, secret: bool = False) -> Any:
+    return field(default=default, repr=not secret, metadata={"env": env, "help": text})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,14 @@ class Settings:
     endpoint: str | None = _setting(
         None,
         "OTEL_EXPORTER_OTLP_ENDPOINT",
-        "Base URL of the collector; `/v1/traces` and its like are added. Default: `http://localhost:4318`.",
+        "Base URL of the collector; `/v1/traces` and its like are added, but not for gRPC. "
+        "Default: `http://localhost:4318`, and `http://localhost:4317` for gRPC.",
+    )
+    proxy: str | None = _setting(
+        None,
+        "CHEGOU_OTEL_PROXY",
+        "HTTP proxy on the way to the collector: `http://user:password@proxy:3128`. Default: none; `HTTPS_PROXY` and its like say nothing.",
+        secret=True,
     )
     active: Literal["auto", "always", "never"] = _setting(
         "auto",
@@ -122,6 +129,7 @@ class Options(TypedDict, total=False):
     service_version: str | None
     environment: str | None
     endpoint: str | None
+    proxy: str | None
     active: Literal["auto", "always", "never"]
     traces: bool
     metrics: bool

@@ -116,7 +116,7 @@ def start(arguments: Mapping[str, Any], sink: Callable[..., Any] | None = None) 
     idle = None if sink else _idle(settings)
     role = role_of(sys.argv)
     resource = create_resource(settings, role, __version__)
-    recorder = _recorder(settings, resource, sink, arguments.get("endpoint"), deliver=idle is None)
+    recorder = _recorder(settings, resource, sink, arguments, deliver=idle is None)
     runtime = _runtime(settings, resource, role, recorder=recorder, recording=idle is None)
     _bridge_logs(runtime)
     runtime.when_imported("multiprocessing.util", _hook_children)
@@ -170,12 +170,14 @@ def _idle(settings: Settings) -> str | None:
     return idle_reason(sys.argv, os.environ) if settings.active == "auto" else None
 
 
-def _recorder(settings: Settings, resource: Resource, sink: Callable[..., Any] | None, endpoint: str | None, *, deliver: bool) -> Recorder:
+def _recorder(
+    settings: Settings, resource: Resource, sink: Callable[..., Any] | None, given: Mapping[str, Any], *, deliver: bool
+) -> Recorder:
     # Only an argument stands above OTEL_EXPORTER_OTLP_<SIGNAL>_ENDPOINT; the base variable stands below it.
     recorder = Recorder(
         resource_block(dict(resource.attributes)),
         service=str(resource.attributes["service.name"]),
-        endpoints=endpoints(endpoint, os.environ) if deliver and sink is None else None,
+        endpoints=endpoints(given.get("endpoint"), os.environ, given.get("proxy")) if deliver and sink is None else None,
         spool_dir=settings.spool_dir,
         max_bytes=settings.spool_max_bytes,
         sink=sink,

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Final
 from opentelemetry import context
 
 from chegou_otel import _guard
-from chegou_otel.delivery import handover, sockets
+from chegou_otel.delivery import handover
+from chegou_otel.delivery.answers import Verdict
 from chegou_otel.delivery.frames import HANDOVER, Signal
 from chegou_otel.delivery.lanes import Lane, Outcome
 from chegou_otel.delivery.news import News
-from chegou_otel.delivery.transport import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -48,7 +48,7 @@ class _Flush:
 class Courier:
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
-        self._connections: dict[Any, sockets.Connection] = {}
+        self._connections: dict[Any, Any] = {}
         self._lanes = [Lane(signal, recorder.endpoints.get(signal), self._connections) for signal in Signal]
         self._news = News(recorder, self._lanes)
         self._flushes: deque[_Flush] = deque()
@@ -152,6 +152,8 @@ class Courier:
                 # After ``stop`` the segments are closed under our feet.
                 if not self._stopping:
                     _guard.report("chegou_otel.delivery.courier", error)
+        for connection in self._connections.values():
+            connection.close()
         while self._flushes:
             self._flushes.popleft().done.release()
 
@@ -165,6 +167,8 @@ class Courier:
             self._serve(self._flushes.popleft())
         self._hand_over_all()
         self._ship_all()
+        for connection in self._connections.values():
+            connection.tend()
         self._tidy()
         self._news.tell()
 

@@ -8,16 +8,17 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 from chegou_otel.delivery import ledger
+from chegou_otel.delivery.answers import Verdict
 from chegou_otel.delivery.frames import W_AMBIGUOUS, W_DELIVERED, W_REJECTED, W_SENT, Reason, Signal
+from chegou_otel.delivery.protocols import transport_of
 from chegou_otel.delivery.readers import Batch
-from chegou_otel.delivery.transport import Transport, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from chegou_otel.delivery.answers import Answer
     from chegou_otel.delivery.endpoints import Endpoint
     from chegou_otel.delivery.segments import Segment
-    from chegou_otel.delivery.transport import Answer
 
 MAX_ITEMS: Final = 2000
 MAX_BYTES: Final = 512 * 1024
@@ -62,7 +63,7 @@ class Lane:
         self.signal = signal
         self.row = int(signal)
         self.endpoint = endpoint
-        self.transport = Transport(endpoint, connections) if endpoint else None
+        self.transport = transport_of(signal, endpoint, connections) if endpoint else None
         self.circuit = Circuit()
         self.last: Answer | None = None
         self._items = MAX_ITEMS

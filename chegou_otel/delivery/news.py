@@ -6,8 +6,8 @@ import logging
 import time
 from typing import TYPE_CHECKING, Final
 
+from chegou_otel.delivery.answers import Verdict
 from chegou_otel.delivery.lanes import Outcome
-from chegou_otel.delivery.transport import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

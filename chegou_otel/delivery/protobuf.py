@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _MORE: Final = 0x7F
 _VARINT, _BYTES = 0, 2
@@ -36,7 +39,11 @@ def fields(data: bytes) -> list[tuple[int, int | bytes]]:
     Raises:
         ValueError: it is not well-formed.
     """
-    found: list[tuple[int, int | bytes]] = []
+    return list(each_field(data))
+
+
+def each_field(data: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """The same, one after the other."""
     position = 0
     while position < len(data):
         tag, position = _varint(data, position)
@@ -51,7 +58,19 @@ def fields(data: bytes) -> list[tuple[int, int | bytes]]:
             if size < 0 or position + size > len(data):
                 raise ValueError("truncated, or an unknown wire type")
             value, position = data[position : position + size], position + size
-        found.append((tag >> 3, value))
+        yield tag >> 3, value
+
+
+def varints(data: bytes) -> list[int]:
+    """Varints in a row: a packed field.
+
+    Raises:
+        ValueError: the last one is cut off.
+    """
+    found, position = [], 0
+    while position < len(data):
+        value, position = _varint(data, position)
+        found.append(value)
     return found
 
 

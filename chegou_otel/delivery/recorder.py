@@ -22,6 +22,7 @@ from chegou_otel.delivery.folder import Storage
 from chegou_otel.delivery.frames import FRAME_HEADER, NO_SCOPE, W_MORE, Kind, Priority, Reason
 from chegou_otel.delivery.origin import ours
 from chegou_otel.delivery.pool import Pool
+from chegou_otel.delivery.protocols import prepare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -96,7 +97,7 @@ class Recorder:
             segment_bytes,
             memory=memory or sink is not None or not self.endpoints,
         )
-        sockets.prepare(self.endpoints.values())
+        prepare(self.endpoints.values())
         process.moment()  # once where it is cheap
         self.courier: Courier | None = None
         #: In a forked child. To take it apart would touch many pages, and each is copied.

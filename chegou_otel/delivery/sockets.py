@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import io
 import os
@@ -11,14 +12,21 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-if TYPE_CHECKING:
-    import ssl
-    from collections.abc import Callable, Iterable
+from chegou_otel.delivery.tls import Contexts, explain
 
-    from chegou_otel.delivery.endpoints import Endpoint
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from chegou_otel.delivery.routes import Proxy, Route
 
 #: ``getaddrinfo`` knows no deadline: after so long the thread that waits in it is left alone.
 RESOLVE_SECONDS: Final = 1.0
+TUNNEL_ANSWER_MAX: Final = 8192
+RECEIVE_BYTES: Final = 64 * 1024
+#: ``ssl.SSL_ERROR_WANT_READ``, which stands where others have an errno.
+_TLS_WANTS_MORE: Final = 2
+#: What TLS makes of a connection that the other side has closed. (By name, because ``ssl`` is not there without TLS.)
+_TLS_CUT: Final = "SSLEOFError"
 
 
 #: Of all connections of this process.
@@ -27,6 +35,10 @@ _connected: set[socket.socket] = set()
 
 class Unsent(OSError):  # noqa: N818 (a verdict, not an error)
     """The request cannot have reached anybody."""
+
+
+class LookUpTimeout(TimeoutError):  # noqa: N818 (it ends as its base does)
+    """A name server does not answer."""
 
 
 def remaining(deadline: float) -> float:
@@ -62,10 +74,30 @@ class DeadlineSocket:
         view = memoryview(data)
         while view:
             self.inner.settimeout(remaining(self.deadline))
-            view = view[self.inner.send(view) :]
+            try:
+                view = view[self.inner.send(view) :]
+            except OSError as error:
+                if type(error).__name__ == _TLS_CUT:
+                    raise BrokenPipeError(*error.args) from error
+                raise
 
     def makefile(self, *_mode: Any, **_options: Any) -> io.BufferedReader:
         return io.BufferedReader(_Incoming(self))
+
+    def receive(self) -> bytes:
+        """What comes next; empty when the other side has closed."""
+        self.inner.settimeout(remaining(self.deadline))
+        return self.inner.recv(RECEIVE_BYTES)
+
+    def receive_waiting(self) -> bytes | None:
+        """What is there already, or ``None``."""
+        self.inner.settimeout(0)
+        try:
+            return self.inner.recv(RECEIVE_BYTES)
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, _TLS_WANTS_MORE):
+                return None
+            raise
 
     def close(self) -> None:
         _connected.discard(self.inner)
@@ -82,38 +114,82 @@ class DeadlineSocket:
 
 
 class Connection(http.client.HTTPConnection):
-    """One keep-alive connection. No proxies, no redirects, no environment."""
+    """One keep-alive connection. No redirects, no environment; a proxy when the route has one."""
 
-    def __init__(self, host: str, port: int, context: Callable[[], ssl.SSLContext] | None) -> None:
-        super().__init__(host, port)
-        #: Makes the TLS context when it is needed first: a certificate that cannot be read is a failed delivery.
-        self._make_context = context
-        self._context: ssl.SSLContext | None = None
+    def __init__(self, route: Route) -> None:
+        super().__init__(route.host, route.port)
+        self._route = route
+        self._contexts = Contexts(route, ("http/1.1",))
         self.deadline = 0.0
 
     def connect(self) -> None:
         """Raises:
         Unsent: whatever went wrong.
         """
-        try:
-            inner = _connect(self.host, self.port, self.deadline)
-            if self._make_context is not None:
-                self._context = self._context or self._make_context()
-                inner.settimeout(remaining(self.deadline))
-                inner = self._context.wrap_socket(inner, server_hostname=self.host)
-        except (OSError, ValueError, UnicodeError) as error:
-            raise Unsent(str(error) or type(error).__name__) from error
-        _connected.add(inner)
-        self.sock: Any = DeadlineSocket(inner, self.deadline)
+        self.sock: Any = dial(self._route, self._contexts, self.deadline)
+
+    def tend(self) -> None:
+        """Between requests: let go of what the other side has closed."""
+        if self.sock is not None and self.sock.stale():
+            self.close()
 
     def begin(self, deadline: float) -> None:
         """Be connected, with everything up to the answer's last byte bound by ``deadline``."""
         self.deadline = deadline
-        if self.sock is not None and self.sock.stale():
-            self.close()
+        self.tend()
         if self.sock is None:
             self.connect()
         self.sock.deadline = deadline
+
+
+def dial(route: Route, contexts: Contexts, deadline: float, *, tunnel: bool = False) -> DeadlineSocket:
+    """A socket on which the receiver can be spoken to. Through a proxy, plain HTTP needs no ``tunnel``; everything else has one.
+
+    Raises:
+        Unsent: whatever went wrong.
+    """
+    proxy = route.proxy
+    inner: socket.socket | None = None
+    stage = f"the proxy {proxy}" if proxy else "the connection"
+    try:
+        inner = _connect(proxy.host if proxy else route.host, proxy.port if proxy else route.port, deadline)
+        if proxy and (tunnel or route.scheme == "https"):
+            _tunnel(inner, route, proxy, deadline)
+        if route.scheme == "https":
+            stage = "the TLS handshake"
+            context = contexts.get()
+            inner.settimeout(remaining(deadline))
+            inner = context.wrap_socket(inner, server_hostname=route.host)
+    except (OSError, ValueError) as error:
+        if inner is not None:
+            inner.close()
+        told = "took too long" if isinstance(error, TimeoutError) and not isinstance(error, LookUpTimeout) else explain(error)
+        raise Unsent(f"{stage}: {told}" if proxy or told == "took too long" else told) from error
+    except BaseException:
+        if inner is not None:
+            inner.close()
+        raise
+    _connected.add(inner)
+    return DeadlineSocket(inner, deadline)
+
+
+def _tunnel(sock: socket.socket, route: Route, proxy: Proxy, deadline: float) -> None:
+    """Let the proxy connect us with the receiver, whose first byte must not be taken for the proxy's."""
+    asked = f"CONNECT {route.authority} HTTP/1.1\r\nHost: {route.authority}\r\n"
+    if proxy.authorization:
+        asked += f"Proxy-Authorization: {proxy.authorization}\r\n"
+    DeadlineSocket(sock, deadline).sendall(f"{asked}\r\n".encode())
+    answer = bytearray()
+    while not answer.endswith(b"\r\n\r\n"):
+        sock.settimeout(remaining(deadline))
+        byte = sock.recv(1)
+        if not byte or len(answer) >= TUNNEL_ANSWER_MAX:
+            raise OSError("it gives no answer that is HTTP")
+        answer += byte
+    first = answer.split(b"\r\n", 1)[0].decode("latin-1")
+    status = first.split()[1:2]
+    if not first.startswith("HTTP/1.") or not status or not status[0].startswith("2"):
+        raise OSError(f"it does not connect us: {first[:100]}")
 
 
 def _connect(host: str, port: int, deadline: float) -> socket.socket:
@@ -153,7 +229,7 @@ def _resolve(host: str, port: int, deadline: float) -> list[Any]:
         threading.Thread(target=_look_up, args=(key, *_lookups[key]), name="chegou-otel-dns", daemon=True).start()
     done, answer = _lookups[key]
     if not done.wait(min(RESOLVE_SECONDS, remaining(deadline))):
-        raise TimeoutError(f"looking up {host} takes too long")
+        raise LookUpTimeout(f"looking up {host} takes too long")
     _lookups.pop(key, None)
     if isinstance(answer[0], Exception):
         raise answer[0]
@@ -168,13 +244,13 @@ def _look_up(key: tuple[bytes, int], done: threading.Event, answer: list[Any]) -
     done.set()
 
 
-def prepare(ways: Iterable[Endpoint]) -> None:
-    """Import now what connecting to these endpoints will need."""
-    for way in ways:
-        scheme, host, _ = way.origin
-        if scheme == "https":
+def prepare(routes: Iterable[Route]) -> None:
+    """Import now what connecting by these routes will need."""
+    for route in routes:
+        if route.scheme == "https":
+            import encodings.idna  # what every TLS name is encoded by
             import ssl  # noqa: F401
-        if not host.isascii():
+        if not (route.host + (route.proxy.host if route.proxy else "")).isascii():
             import encodings.idna  # noqa: F401
 
 

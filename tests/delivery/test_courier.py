@@ -11,10 +11,11 @@ import time
 
 import pytest
 
+from chegou_otel.delivery.answers import Verdict
 from chegou_otel.delivery.endpoints import Endpoint
 from chegou_otel.delivery.frames import Kind, Priority, Signal
 from chegou_otel.delivery.otlp import Scope
-from chegou_otel.delivery.transport import Transport, Verdict
+from chegou_otel.delivery.transport import Transport
 from tests.delivery.items import log, metric, span
 from tests.delivery.receiver import HANG, RESET, Answer, partial, raw_server, wait_for
 from tests.redis_server import free_port

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 import subprocess
+import sys
+import textwrap
 import time
+from contextlib import ExitStack
 
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 
-from chegou_otel.delivery import transport
+from chegou_otel.delivery import answers
+from chegou_otel.delivery.answers import Verdict
 from chegou_otel.delivery.endpoints import Endpoint, endpoints, parse_headers
 from chegou_otel.delivery.frames import Kind, Signal
 from chegou_otel.delivery.protobuf import fields, varint
-from chegou_otel.delivery.transport import Transport, Verdict
+from chegou_otel.delivery.transport import Transport
+from tests.delivery.http2_server import h2_server, serve
 from tests.delivery.items import span
 from tests.delivery.receiver import Answer, Receiver, raw_server, wait_for
+from tests.delivery.test_tls import Keys, context_of
 from tests.redis_server import free_port
 
 BODY = b""
@@ -27,9 +34,9 @@ def send(endpoint, body=BODY, seconds=2.0):
 
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory):
-    """A certificate for 127.0.0.1 and one for another name, both signed by themselves; and one for a client."""
+    """A certificate for 127.0.0.1 and one for another name, both signed by themselves."""
     place = tmp_path_factory.mktemp("keys")
-    for name, alternative in (("right", "IP:127.0.0.1"), ("wrong", "DNS:elsewhere.example"), ("client", "DNS:client")):
+    for name, alternative in (("right", "IP:127.0.0.1"), ("wrong", "DNS:elsewhere.example")):
         subprocess.run(
             [
                 "openssl",
@@ -52,12 +59,9 @@ def keys(tmp_path_factory):
     return place
 
 
-def tls_receiver(keys, name, client=False):
+def tls_receiver(keys, name):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(keys / f"{name}.pem", keys / f"{name}.key")
-    if client:
-        context.verify_mode = ssl.CERT_REQUIRED
-        context.load_verify_locations(keys / "client.pem")
     return Receiver(tls=context)
 
 
@@ -73,32 +77,6 @@ def test_tls(make, scope, keys, monkeypatch):
     assert server.names() == ["span 0", "span 1", "span 2"]
     # A session ticket that comes late may cost one connection.
     assert server.connections <= 2
-    server.close()
-
-
-def test_tls_with_a_wrong_name_is_refused(keys):
-    server = tls_receiver(keys, "wrong")
-    answer = send(Endpoint(f"{server.url}/v1/traces", certificate=str(keys / "wrong.pem")))
-    assert answer.verdict is Verdict.UNSENT
-    assert "match" in answer.reason
-    assert not server.requests
-    server.close()
-
-
-def test_tls_with_an_unknown_certificate_is_refused(keys):
-    server = tls_receiver(keys, "right")
-    answer = send(Endpoint(f"{server.url}/v1/traces"))
-    assert answer.verdict is Verdict.UNSENT
-    assert "certificate verify failed" in answer.reason
-    server.close()
-
-
-def test_mutual_tls(keys):
-    server = tls_receiver(keys, "right", client=True)
-    url, ca = f"{server.url}/v1/traces", str(keys / "right.pem")
-    known = Endpoint(url, certificate=ca, client_certificate=str(keys / "client.pem"), client_key=str(keys / "client.key"))
-    assert send(known).verdict is Verdict.DELIVERED
-    assert send(Endpoint(url, certificate=ca)).verdict is not Verdict.DELIVERED
     server.close()
 
 
@@ -183,8 +161,8 @@ def test_partial_success_of_every_signal():
     response = ExportLogsServiceResponse()
     response.partial_success.rejected_log_records = 70_000
     response.partial_success.error_message = "too öld"
-    assert transport.partial_success(response.SerializeToString()) == (70_000, "too öld")
-    assert transport.partial_success(b"") == (0, "")
+    assert answers.partial_success(response.SerializeToString()) == (70_000, "too öld")
+    assert answers.partial_success(b"") == (0, "")
 
 
 @pytest.mark.parametrize("data", [b"\x00", b"\x0a\x05ab", b"\x0f\x01", b"\xff" * 12, b"\x80"])
@@ -200,13 +178,13 @@ def test_varint(value):
 
 @pytest.mark.parametrize("value, expected", [("3", 3), ("0", 0), ("-5", 0), ("1e9", 300), ("nan", None), ("soon", None), (None, None)])
 def test_retry_after(value, expected):
-    assert transport.retry_after(value) == expected
+    assert answers.retry_after(value) == expected
 
 
 def test_retry_after_as_a_date():
     import email.utils
 
-    assert 8 <= transport.retry_after(email.utils.formatdate(time.time() + 10, usegmt=True)) <= 10
+    assert 8 <= answers.retry_after(email.utils.formatdate(time.time() + 10, usegmt=True)) <= 10
 
 
 def test_bad_request_says_why(receiver):
@@ -261,8 +239,104 @@ def test_a_wrong_argument_raises_and_a_wrong_variable_warns(caplog):
     assert "COMPRESSION" in caplog.text
 
 
+@pytest.mark.parametrize(
+    "variables, urls",
+    [
+        ({}, ["http://localhost:4318/v1/traces", "http://localhost:4318/v1/logs", "http://localhost:4318/v1/metrics"]),
+        (
+            {"PROTOCOL": "http/json"},
+            ["http://localhost:4318/v1/traces", "http://localhost:4318/v1/logs", "http://localhost:4318/v1/metrics"],
+        ),
+        ({"PROTOCOL": "grpc"}, ["http://localhost:4317"] * 3),
+        ({"PROTOCOL": " GRPC "}, ["http://localhost:4317"] * 3),
+        ({"LOGS_PROTOCOL": "grpc"}, ["http://localhost:4318/v1/traces", "http://localhost:4317", "http://localhost:4318/v1/metrics"]),
+        ({"PROTOCOL": "grpc", "ENDPOINT": "https://collector:4317"}, ["https://collector:4317"] * 3),
+        ({"PROTOCOL": "grpc", "ENDPOINT": "http://collector:4317/"}, ["http://collector:4317"] * 3),
+        ({"PROTOCOL": "grpc", "ENDPOINT": "collector:4317"}, ["https://collector:4317"] * 3),
+        ({"PROTOCOL": "grpc", "ENDPOINT": "collector:4317", "INSECURE": "true"}, ["http://collector:4317"] * 3),
+        (
+            {"PROTOCOL": "grpc", "ENDPOINT": "collector:4317", "LOGS_INSECURE": "true"},
+            ["https://collector:4317", "http://collector:4317", "https://collector:4317"],
+        ),
+        (
+            {"ENDPOINT": "http://collector:4318", "TRACES_PROTOCOL": "grpc", "TRACES_ENDPOINT": "http://collector:4317"},
+            ["http://collector:4317", "http://collector:4318/v1/logs", "http://collector:4318/v1/metrics"],
+        ),
+        ({"PROTOCOL": "grpc", "ENDPOINT": "http://[::1]:4317"}, ["http://[::1]:4317"] * 3),
+    ],
+)
+def test_addresses_by_protocol(variables, urls, caplog):
+    found = endpoints(None, {f"OTEL_EXPORTER_OTLP_{name}": value for name, value in variables.items()})
+    assert [found[signal].url for signal in Signal] == urls
+    assert not caplog.text
+
+
+def test_the_argument_of_setup_holds_for_grpc_too():
+    found = endpoints("http://mine:1", {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"})
+    assert {way.url for way in found.values()} == {"http://mine:1"}
+
+
+def test_a_wrong_protocol_warns_once_and_falls_back(caplog):
+    found = endpoints(None, {"OTEL_EXPORTER_OTLP_PROTOCOL": "http/thrift", "OTEL_EXPORTER_OTLP_LOGS_PROTOCOL": "grpc"})
+    assert [found[signal].protocol for signal in Signal] == ["http/protobuf", "grpc", "http/protobuf"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "OTEL_EXPORTER_OTLP_PROTOCOL is http/protobuf, http/json or grpc, not 'http/thrift'; using http/protobuf"
+    ]
+
+
+def test_a_path_says_nothing_to_grpc(caplog):
+    found = endpoints(
+        None, {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4317/v1/traces?key=secret"}
+    )
+    assert {way.url for way in found.values()} == {"http://collector:4317"}
+    assert caplog.text.count("the path /v1/traces of a gRPC endpoint is ignored") == 1
+    assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "http/json", "grpc"])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_the_courier_imports_nothing(tmp_path, protocol, scheme):
+    """What sending needs is there when the recorder is: a fork amid an import would leave a locked module."""
+    code = """
+        import sys
+        from chegou_otel.delivery.endpoints import endpoints
+        from chegou_otel.delivery.frames import Kind
+        from chegou_otel.delivery.otlp import Scope
+        from chegou_otel.delivery.recorder import Recorder
+
+        recorder = Recorder(b"", spool_dir=sys.argv[1], endpoints=endpoints(sys.argv[2], {"OTEL_EXPORTER_OTLP_PROTOCOL": sys.argv[3]}))
+        recorder.append(Kind.SPAN, Scope.of("x"), b"\\x12\\x03\\x2a\\x01a")
+        before = set(sys.modules)
+        recorder.flush(1)
+        print(recorder.courier._lanes[0].last.verdict.name, *sorted(set(sys.modules) - before))
+    """
+    files = Keys(tmp_path)
+    tls = context_of(files, "right") if scheme == "https" else None
+    with ExitStack() as stack:
+        if protocol == "grpc":
+            url = stack.enter_context(h2_server(serve(), tls=tls))
+        else:
+            server = Receiver(tls=tls)
+            stack.callback(server.close)
+            url = server.url
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(code), str(tmp_path), url, protocol],
+            env={**os.environ, "SSL_CERT_FILE": files.path("ca.pem")}, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    assert done.stdout.split() == ["DELIVERED"], done.stderr
+
+
 def test_headers_cannot_smuggle_lines():
-    assert parse_headers("a=1%0d%0aevil: yes,b=2,,=3,c") == {"b": "2"}
+    assert parse_headers("a=1%0d%0aevil: yes,b=2,,=3,c,d e=4") == {"b": "2"}
+
+
+def test_headers_and_keys_that_are_left_out_are_told_and_not_quoted(caplog):
+    found = endpoints(None, {"OTEL_EXPORTER_OTLP_HEADERS": "a=secret%00,b=2,c d=secret", "OTEL_EXPORTER_OTLP_CLIENT_KEY": "/client.key"})
+    assert found[Signal.TRACES].headers == {"b": "2"}
+    assert [record.getMessage() for record in caplog.records] == [
+        "OTEL_EXPORTER_OTLP_HEADERS: what cannot be the name or the value of a header is left out",
+        "OTEL_EXPORTER_OTLP_CLIENT_KEY is ignored: OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE, which it belongs to, is not set",
+    ]
 
 
 def test_log_lines_show_no_secrets():
