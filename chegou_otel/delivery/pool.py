@@ -43,6 +43,8 @@ class Pool:
         self.out: tuple[Segment, ...] = ()
         self.idle: tuple[Segment, ...] = ()
         self.adopted: tuple[Segment, ...] = ()
+        #: What adopted segments had counted before they came here: done by others.
+        self.inherited = ledger.loose()
         #: The parent's, in a forked child that has not used a segment of its own yet.
         self._left: tuple[Segment, ...] = ()
         #: This process writes, and leaves shipping to others.
@@ -242,6 +244,7 @@ class Pool:
         self.adopting = threading.Lock()
         self._left = (*self._left, *self.own, *self.spare, *self.idle, *self.adopted)
         self.own = self.spare = self.idle = self.adopted = ()
+        self.inherited = ledger.loose()
         # Another user may have another folder.
         self._chosen = False
         self._retry = 0.0
@@ -297,6 +300,8 @@ class Pool:
                 reader.resume()
             segment.replay = segment.longs[W_HELD]
             segment.foreign = segment.sealed = True
+            if segment.longs[W_SHIPPER] != os.getpid():  # a child of ours counts for us
+                ledger.note(segment.longs, self.inherited)
             found.append(segment)
         self.adopted = (*self.adopted, *found)
         return len(found)

@@ -12,7 +12,7 @@ import http.client
 import json
 import time
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -51,6 +51,8 @@ class Answer:
     reason: str = ""
     rejected: int = 0
     retry_after: float | None = None
+    #: The receiver's clock, as its ``Date`` header tells it.
+    date: str = ""
 
 
 class Transport:
@@ -85,7 +87,7 @@ class Transport:
             connection.request("POST", self._target, body, headers)
             with connection.getresponse() as response:
                 content = response.read(ANSWER_MAX + 1)
-                answer = judge(response, content)
+                answer = replace(judge(response, content), date=response.headers.get("date", ""))
                 if response.will_close or len(content) > ANSWER_MAX:
                     connection.close()
         except Unsent as error:
