@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from chegou_otel.delivery.endpoints import endpoints
-from chegou_otel.delivery.frames import Kind, Priority
-from chegou_otel.delivery.otlp import Scope
+from chegou_otel.delivery.frames import W_CREATED, Kind, Priority
+from chegou_otel.delivery.otlp import Scope, resource_block
 from chegou_otel.delivery.recorder import Recorder
 from chegou_otel.signals.bookkeeping import Bookkeeping
 from chegou_otel.signals.metrics import Registry
-from tests.delivery.items import RESOURCE, log, span
+from tests.delivery.items import log, span
 from tests.delivery.receiver import Answer, Receiver, partial, wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -36,8 +36,14 @@ def receiver():
 def make(tmp_path):
     made = []
 
-    def build(url, **options):
-        recorder = Recorder(RESOURCE, service="shop", spool_dir=tmp_path, endpoints=endpoints(url, {}), **options)
+    def build(url, name="", **options):
+        recorder = Recorder(
+            resource_block({"service.name": "shop", "service.instance.id": name}),
+            service="shop",
+            spool_dir=tmp_path,
+            endpoints=endpoints(url, {}),
+            **options,
+        )
         registry = Registry(recorder.append)
         recorder.collectors += [Bookkeeping(recorder, registry).collect, registry.collect]
         made.append(recorder)
@@ -61,6 +67,10 @@ def told(receiver, of=lambda resource: True):
             which = " ".join(str(labels[key]) for key in ("chegou_otel.signal", "reason", "error.type") if key in labels)
             found[metric.name, which].append(point.as_int)
     return dict(found)
+
+
+def heir(resource):
+    return "heir" in [item.value.string_value for item in resource.attributes]
 
 
 def last(receiver, **which):
@@ -138,15 +148,12 @@ def test_what_is_taken_over_is_not_told_twice(make, receiver):
     receiver.default = ALL_DOWN
     spans(writer, 4)
     writer.shutdown(0.3)
-    before = writer.ledger()["traces"]
     receiver.default = Answer()
-    receiver.metrics.clear()
-    heir = make(receiver.url)
-    spans(heir, 2)
-    wait_for(lambda: heir.flush(5) and heir.ledger()["traces"].held == 0)
-    assert heir.flush(5)
-    found = last(receiver)
-    assert before.delivered in (0, 3)  # what was in the writer's segment stays with its file
+    recorder = make(receiver.url, "heir")
+    spans(recorder, 2)
+    wait_for(lambda: recorder.flush(5) and recorder.ledger()["traces"].held == 0)
+    assert recorder.flush(5)
+    found = last(receiver, of=heir)
     assert found["chegou_otel.delivery.adopted", "traces"] == 4
     assert found["chegou_otel.delivery.created", "traces"] == 2
     assert found["chegou_otel.delivery.delivered", "traces"] == found["otel.sdk.exporter.span.exported", ""] == 6
@@ -160,16 +167,29 @@ def test_no_counter_ever_goes_backwards(make, receiver):
     spans(writer, 30, size=4000)
     writer.shutdown(0.3)
     receiver.default = Answer()
-    recorder = make(receiver.url, segment_bytes=64 << 10)
+    recorder = make(receiver.url, "heir", segment_bytes=64 << 10)
     for _ in range(10):
         spans(recorder, 20, size=4000)
         assert recorder.flush(5)
-    for (name, which), values in told(receiver).items():
+    delivered = ("chegou_otel.delivery.delivered", "traces")
+    wait_for(lambda: recorder.flush(5) and last(receiver, of=heir)[delivered] == 230)
+    assert last(receiver, of=heir)["chegou_otel.delivery.created", "traces"] == 200
+    for (name, which), values in told(receiver, of=heir).items():
         if not name.endswith((".held", ".size")):
             assert values == sorted(values), (name, which)
-    assert last(receiver)["chegou_otel.delivery.created", "traces"] == 200
+
+
+def test_what_a_reading_lacks_is_not_told_again(make, receiver):
+    """Whatever a reading misses, what was told stands, and is not added a second time."""
+    recorder = make(receiver.url)
+    spans(recorder, 3)
     assert recorder.flush(5)
-    assert last(receiver)["chegou_otel.delivery.delivered", "traces"] == 230
+    recorder.pool.inherited[W_CREATED + Kind.SPAN] = 2
+    assert recorder.flush(5)
+    recorder.pool.inherited[W_CREATED + Kind.SPAN] = 0
+    spans(recorder, 1)
+    assert recorder.flush(5)
+    assert told(receiver)["chegou_otel.delivery.created", "traces"] == [3, 3, 4]
 
 
 def test_a_forked_child_tells_its_own(receiver, tmp_path):
