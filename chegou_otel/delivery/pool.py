@@ -43,12 +43,13 @@ class Pool:
         self.out: tuple[Segment, ...] = ()
         self.idle: tuple[Segment, ...] = ()
         self.adopted: tuple[Segment, ...] = ()
-        #: What adopted segments had counted before they came here: done by others.
-        self.inherited = ledger.loose()
+        self.inherited = ledger.loose()  # what adopted segments had counted when they came: done by others
         #: The parent's, in a forked child that has not used a segment of its own yet.
         self._left: tuple[Segment, ...] = ()
         #: This process writes, and leaves shipping to others.
         self.child = False
+        #: The pressure in the process that ships for this one.
+        self.least = 0
         self.shipper = 0
         self.adopting = threading.Lock()
         self._chosen = False
@@ -166,8 +167,8 @@ class Pool:
         # No generator: one that is left before its end is closed by its destructor, where a handler's exception would be lost.
         for above, floor in PRESSURE:
             if share > above:
-                return floor
-        return 0
+                return max(floor, self.least)
+        return self.least
 
     def threshold(self, segment: Segment) -> int:
         """The position in ``segment`` at which the pressure rises next."""
@@ -267,7 +268,7 @@ class Pool:
         segment.claim(resource, brief=True)
         if self.storage.kind == "none":
             self.storage = Storage("disk" if segment.path else "memory", (segment.path or "").rpartition("/")[0] or None, "")
-        self.own = (segment,)
+        self.own, self.least = (segment,), segment.floor
 
     # -- orphans
 
