@@ -252,6 +252,11 @@ def arguments() -> dict[str, Any]:
     return {} if _current is None else dict(_current.arguments)
 
 
+def current() -> Telemetry | None:
+    """What is in force, if anything."""
+    return _current
+
+
 def collect_metrics() -> None:
     """Append the current state of every instrument as frames."""
     if _current is not None:
