@@ -405,10 +405,40 @@ def test_what_dead_processes_lost_and_left(doctor, receiver, tmp_path):
     subprocess.run([CLI[0], "-c", textwrap.dedent(source)], env=env, check=True, timeout=60, capture_output=True)
     done = doctor("--json", endpoint=receiver.url, OTEL_SERVICE_NAME="shop")
     left = [each["accounts"]["logs"] for each in json.loads(done.stdout)["left"]]
+    assert not any(each["alive"] for each in json.loads(done.stdout)["left"])
     assert sum(each["created"] for each in left) == 9000
     lost = sum(each["dropped"].get("pressure", 0) + each["dropped"].get("full", 0) for each in left)
     assert lost > 0
     assert sum(each["held"] for each in left) == 9000 - lost
+
+
+def test_what_a_living_process_has_lost(doctor, receiver, tmp_path):
+    """Its segments are read, not taken: it goes on with them."""
+    source = """
+        import logging, sys, chegou_otel
+        telemetry = chegou_otel.setup("shop", spool_max_bytes=8 << 20, integrations=[])
+        log = logging.getLogger("shop")
+        for _ in range(9000):
+            log.warning("x" * 1000)
+        print("ready", flush=True)
+        sys.stdin.read()
+        account = telemetry.runtime.recorder.ledger()["logs"]
+        print(account.created, account.dropped["pressure"], account.held, flush=True)
+    """
+    env = environment({
+        "CHEGOU_OTEL_SPOOL_DIR": str(tmp_path / "spool"), "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port()}",
+    })  # fmt: skip
+    command = [CLI[0], "-c", textwrap.dedent(source)]
+    with subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        process.stdout.readline()
+        done = doctor(endpoint=receiver.url, OTEL_SERVICE_NAME="shop")
+        process.stdin.close()
+        created, dropped, held = map(int, process.stdout.read().split())
+    assert done.returncode == 0
+    assert f"logs            {dropped} (pressure)" in section(done, "LOST")
+    assert "processes that are gone" not in section(done, "LOST")
+    assert (created, held) == (9000, 9000 - dropped)
+    assert len(receiver.logs) == 1
 
 
 # --- how it is called -------------------------------------------------------------------------------------------------------------------

@@ -51,7 +51,7 @@ def main(path: str, settings: str, flush_seconds: str) -> None:
     telemetry = _setup.current()
     assert telemetry is not None  # noqa: S101 - load() has set it up
     recorder = telemetry.runtime.recorder
-    left = [_left(each) for each in status.left(recorder.pool) if not each.alive]
+    left = [_left(each) for each in status.left(recorder.pool)]
     report.write("the trials", configuration=loaded, left=left, wired=wired(telemetry))
     correlation = f"doctor-{secrets.token_hex(8)}"
     if telemetry.idle is None:
@@ -149,7 +149,7 @@ def _account(account: Account) -> dict[str, Any]:
 
 def _left(found: status.Left) -> dict[str, Any]:
     accounts = {signal: {**_account(each), "held": each.held} for signal, each in found.accounts.items() if each.created}
-    return {"pid": found.pid, "accounts": accounts}
+    return {"pid": found.pid, "alive": found.alive, "accounts": accounts}
 
 
 if __name__ == "__main__":

@@ -116,25 +116,21 @@ def _fate(facts: Facts, name: str, told: dict[str, Any]) -> str:
 
 
 def _lost(facts: Facts) -> Iterator[tuple[str, str]]:
-    """This run, and what processes that are gone have left."""
+    """This run, the service's other processes on this host, and what those that are gone have left."""
     lost: dict[tuple[str, str], int] = {}
-    waiting = 0
-    accounts = [*facts.get("ledger", {}).items(), *(pair for each in facts.get("left", []) for pair in each["accounts"].items())]
+    left = facts.get("left", [])
+    accounts = [*facts.get("ledger", {}).items(), *(pair for each in left for pair in each["accounts"].items())]
     for signal, account in accounts:
         reasons = {**account["dropped"], "rejected": account["rejected"]}
         for reason, count in reasons.items():
             lost[signal, reason] = lost.get((signal, reason), 0) + count
-        waiting += account.get("held", 0)
     for (signal, reason), count in lost.items():
         if count:
             yield signal, f"{count} ({reason})"
     if "ledger" in facts and not any(lost.values()):
         yield "nothing", "as far as the ledgers on this host tell"
-    if waiting:
-        yield (
-            "not lost",
-            f"{waiting} items of {len(facts['left'])} segments whose processes are gone; the next process of the service sends them",
-        )
+    if waiting := sum(account["held"] for each in left if not each["alive"] for account in each["accounts"].values()):
+        yield "not lost", f"{waiting} items of processes that are gone: any process of the service sends them, this one has begun to"
 
 
 def _to_fix(found: Sequence[Finding]) -> Iterator[str]:
