@@ -48,11 +48,10 @@ class Bookkeeping:
     @guarded
     def collect(self) -> None:
         """Bring the series up to the ledger. Called before the registry's own collection."""
-        registry = self._registry
-        with registry.lock:
-            books = status.books(self._recorder)
-            if books is None:
-                return
+        registry, books = self._registry, status.books(self._recorder)
+        if books is None:
+            return
+        with registry.lock:  # and not the recorder's as well: a signal handler may hold that one
             registry._forget()
             if self._start != registry.start:  # a fork: this process has told nothing yet
                 self._start = registry.start
