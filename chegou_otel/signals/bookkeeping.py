@@ -7,6 +7,7 @@ series never goes backwards. A process tells what it did itself: what an adopted
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import urlsplit
 
 from chegou_otel._guard import guarded
 from chegou_otel.delivery import ledger, status
@@ -97,8 +98,8 @@ class Bookkeeping:
         way = next((way for known, way in self._recorder.endpoints.items() if ledger.NAMES[known] == signal), None)
         if way is None:
             return ()
-        _scheme, host, port = way.origin
-        return (("server.address", host), ("server.port", port))
+        parts = urlsplit(way.shown)
+        return (("server.address", parts.hostname), ("server.port", parts.port))
 
 
 def _component(kind: str) -> Labels:

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import urlsplit
 
 from chegou_otel.cli.find import JAEGER, LOCAL, QUERY_URL
 from chegou_otel.local.jaeger_source import Jaeger
@@ -60,11 +61,10 @@ def _sources(facts: dict[str, Any]) -> Iterator[tuple[str, _Asked]]:
     if url := os.environ.get(QUERY_URL, "").strip():
         yield url, _Asked(Detected(url), "")
         return
-    origins = {tuple(each["origin"]) for each in facts["wired"]["signals"].values() if each["origin"]}
-    for scheme, host, port in sorted(origins):
-        url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+    origins = {urlsplit(each["endpoint"])._replace(path="").geturl() for each in facts["wired"]["signals"].values() if each["endpoint"]}
+    for url in sorted(origins):
         yield f"chegou-otel dev at {url}", _Asked(LocalBackend(url), f" --url {url}")
-        if host in _LOOPBACK:  # behind a collector on this machine, perhaps
+        if urlsplit(url).hostname in _LOOPBACK:  # behind a collector on this machine, perhaps
             yield f"chegou-otel dev at {LOCAL}", _Asked(LocalBackend(LOCAL), "", expected=False)
             yield f"Jaeger at {JAEGER}", _Asked(Jaeger(JAEGER), f" --jaeger {JAEGER}", expected=False)
 

@@ -108,7 +108,6 @@ def _signal(telemetry: Telemetry, signal: Signal, way: Endpoint | None) -> dict[
     return {
         "on": bool(getattr(settings, signal.name.lower())) and not _environment.is_off(os.environ, signal.name),
         "endpoint": way.shown if way else "",
-        "origin": list(way.origin) if way else [],
         "protocol": "http/protobuf",
         "compression": way.compression if way else "",
         "headers": sorted(way.headers) if way else [],
