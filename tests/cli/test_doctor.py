@@ -174,6 +174,7 @@ def test_a_collector_that_keeps_nothing_is_caught(doctor, tmp_path, receiver):
         done = doctor("--timeout=5", endpoint=receiver.url, CHEGOU_OTEL_QUERY_URL=dev.url)
     assert done.returncode == 1
     assert "✗ the collector took it, and it is not in" in " ".join(section(done, "TRIED").split())
+    assert "request, job, log line: the collector took it" in section(done, "TO FIX")
     assert "see the collector's exporters" in section(done, "TO FIX")
 
 
