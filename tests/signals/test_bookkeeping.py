@@ -19,6 +19,7 @@ from chegou_otel.signals.bookkeeping import Bookkeeping
 from chegou_otel.signals.metrics import Registry
 from tests.delivery.items import log, span
 from tests.delivery.receiver import Answer, Receiver, partial, wait_for
+from tests.delivery.test_forks import ended, forked
 
 ROOT = Path(__file__).parents[2]
 SCOPE = Scope.of("tests.bookkeeping")
@@ -179,6 +180,25 @@ def test_no_counter_ever_goes_backwards(make, receiver):
     for (name, which), values in told(receiver, of=heir).items():
         if not name.endswith((".held", ".size")):
             assert values == sorted(values), (name, which)
+
+
+def test_what_a_work_horse_records_counts_for_its_parent_whole(make, receiver):
+    """Also what went into further segments of its own, which the parent finds as it would find a stranger's."""
+    recorder = make(receiver.url, segment_bytes=64 << 10)
+    segment = recorder.reserve()
+
+    def work():
+        recorder.become(segment)
+        spans(recorder, 40, size=4000)
+
+    assert ended(forked(work)) == 0
+    recorder.drain(segment)
+    created = ("chegou_otel.delivery.created", "traces")
+    wait_for(lambda: recorder.flush(5) and last(receiver).get(created) == 40)
+    assert recorder.flush(5)
+    found = last(receiver)
+    assert found["chegou_otel.delivery.delivered", "traces"] == found[created] == 40
+    assert ("chegou_otel.delivery.adopted", "traces") not in found
 
 
 def test_what_a_reading_lacks_is_not_told_again(make, receiver):
