@@ -367,6 +367,15 @@ def test_what_was_not_sampled_is_said(doctor, receiver):
     assert "nothing was recorded" in section(done, "TRIED")
 
 
+def test_what_was_not_recorded_is_not_waited_for(doctor, tmp_path):
+    with running(tmp_path / "data") as dev:
+        began = time.monotonic()
+        done = doctor("--timeout=30", endpoint=dev.url, OTEL_TRACES_SAMPLER="always_off", CHEGOU_OTEL_QUERY_URL=None)
+        assert time.monotonic() - began < 15
+    assert done.returncode == 0
+    assert "log line        a warning: ✓ arrived" in section(done, "TRIED")
+
+
 def test_a_signal_that_is_off(doctor, receiver):
     done = doctor(endpoint=receiver.url, OTEL_METRICS_EXPORTER="none")
     assert done.returncode == 0

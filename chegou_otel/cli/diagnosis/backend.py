@@ -51,7 +51,9 @@ def _ask_all(facts: dict[str, Any], deadline: float, found: dict[str, Any]) -> N
                 del asked[name]
                 continue
             if records or (each.expected and not found["where"]):
-                found.update(where=name, seen=_seen(records), command=f"chegou-otel find {facts['correlation_id']}{each.option}")
+                found.update(
+                    where=name, seen=_seen(records, facts["tried"]), command=f"chegou-otel find {facts['correlation_id']}{each.option}"
+                )
                 break
         time.sleep(_PAUSE)
 
@@ -69,8 +71,10 @@ def _sources(facts: dict[str, Any]) -> Iterator[tuple[str, _Asked]]:
             yield f"Jaeger at {JAEGER}", _Asked(Jaeger(JAEGER), f" --jaeger {JAEGER}", expected=False)
 
 
-def _seen(records: Records) -> dict[str, bool]:
+def _seen(records: Records, tried: dict[str, Any]) -> dict[str, bool]:
+    """Of what was recorded, which is there."""
     kinds = {span.kind for span in records.spans}
     seen = {"request": "SERVER" in kinds, "job": "CONSUMER" in kinds}
-    # Who keeps no logs says so.
-    return seen if records.partial and not records.logs else {**seen, "log line": bool(records.logs)}
+    if records.logs or not records.partial:  # who keeps no logs says so
+        seen["log line"] = bool(records.logs)
+    return {name: there for name, there in seen.items() if tried[name]["recorded"]}

@@ -129,7 +129,7 @@ def _delivery(facts: Facts) -> Iterator[Finding]:
 
 def _arrival(facts: Facts) -> Iterator[Finding]:
     where = facts["backend"]["where"]
-    missing = [name for name, seen in facts["backend"]["seen"].items() if not seen and facts["tried"][name]["recorded"]]
+    missing = [name for name, seen in facts["backend"]["seen"].items() if not seen]
     if where and missing:
         yield Finding(f"{', '.join(missing)}: the collector took it, and it is not in {where}",
                       "see the collector's exporters and its log; or name the right backend with CHEGOU_OTEL_QUERY_URL")  # fmt: skip
