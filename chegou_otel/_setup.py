@@ -19,9 +19,10 @@ from chegou_otel.delivery.endpoints import endpoints
 from chegou_otel.delivery.frames import Kind
 from chegou_otel.delivery.otlp import resource_block
 from chegou_otel.delivery.recorder import Recorder
-from chegou_otel.integrations import _categories
+from chegou_otel.integrations import _categories, logbridge
 from chegou_otel.propagation import Propagation, hosts
 from chegou_otel.redaction import Redactor
+from chegou_otel.signals.bookkeeping import Bookkeeping
 from chegou_otel.signals.encoding import Encoder
 from chegou_otel.signals.logs import LogBridge
 from chegou_otel.signals.resource import create_resource, idle_reason, of_child, role_of
@@ -57,13 +58,15 @@ class Telemetry:
         installed: Names of the integrations that are in place; one whose library is not imported yet begins with its import.
         skipped: Name → reason for everything that is not.
         idle: Why nothing is sent by this process, or ``None``.
+        warnings: What was set and is not honoured.
     """
 
-    def __init__(self, runtime: Runtime, installed: list[str], idle: str | None, arguments: Mapping[str, Any]) -> None:
+    def __init__(self, runtime: Runtime, installed: list[str], idle: str | None, arguments: Mapping[str, Any], warnings: list[str]) -> None:
         self.runtime = runtime
         self.installed = tuple(installed)
         self.idle = idle
         self.arguments = dict(arguments)
+        self.warnings = tuple(warnings)
 
     @property
     def skipped(self) -> dict[str, str]:
@@ -118,14 +121,15 @@ def start(arguments: Mapping[str, Any], sink: Callable[..., Any] | None = None) 
     resource = create_resource(settings, role, __version__)
     recorder = _recorder(settings, resource, sink, arguments, deliver=idle is None)
     runtime = _runtime(settings, resource, role, recorder=recorder, recording=idle is None)
-    _bridge_logs(runtime)
+    logbridge.install(runtime)
     runtime.when_imported("multiprocessing.util", _hook_children)
     installed = integrations.install_all(runtime)
-    _current = Telemetry(runtime, installed, idle, arguments)
+    warnings += _environment.warnings(os.environ)
+    _current = Telemetry(runtime, installed, idle, arguments, warnings)
     if idle is None and _has_metrics_only(runtime):
         recorder.start()
         _hook_metrics_only()
-    for warning in [*warnings, *_environment.warnings(os.environ)]:
+    for warning in warnings:
         logger.warning("%s", warning)
     return _current
 
@@ -214,6 +218,8 @@ def _runtime(settings: Settings, resource: Resource, role: str, *, recorder: Rec
         propagation=Propagation(settings.propagate_to, settings.trust_from), tracer_provider=traces, meter_provider=meters,
         role=role, version=__version__, recording=recording, skipped=skipped,
     )  # fmt: skip
+    if metrics.append is not _discard:
+        recorder.collectors.append(Bookkeeping(recorder, metrics).collect)
     recorder.collectors.append(runtime.collect)
     recorder.at_hand.append(runtime.collect_at_hand)
     recorder.handlers[Kind.MEASUREMENT] = runtime.replay
@@ -227,21 +233,6 @@ def _has_metrics_only(runtime: Runtime) -> bool:
     return recorded and not runtime.bridge.recording and not (state is not None and state.armed)
 
 
-def _bridge_logs(runtime: Runtime) -> None:
-    """Every record that a logger accepts passes here; no handler is added anywhere."""
-
-    def make(original: Callable[[logging.Logger, logging.LogRecord], None]) -> Callable[[logging.Logger, logging.LogRecord], None]:
-        @functools.wraps(original)
-        def callHandlers(self: logging.Logger, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-            if runtime.armed:
-                runtime.bridge.handle(record)
-            original(self, record)
-
-        return callHandlers
-
-    runtime.wrap(logging.Logger, "callHandlers", make)
-
-
 def _discard(*_frame: Any) -> bool:
     return True
 
@@ -249,6 +240,11 @@ def _discard(*_frame: Any) -> bool:
 def arguments() -> dict[str, Any]:
     """What ``setup()`` was called with; a spawned work-horse calls it with the same."""
     return {} if _current is None else dict(_current.arguments)
+
+
+def current() -> Telemetry | None:
+    """What is in force, if anything."""
+    return _current
 
 
 def collect_metrics() -> None:

@@ -20,13 +20,14 @@ FLOORS = (
     ("_runtime", "_providers", "_setup"),
     ("__init__",),
     ("app", "apps", "local", "cli", "testing", "__main__"),
+    ("urls",),
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # On one floor, but not to be reached from anywhere else: an instrumented application never loads them.
 APART = ("local", "cli", "testing")
 TOP_LEVEL_ALLOWED = {"opentelemetry", PACKAGE}
 # Rooms that only their own framework loads.
-ALSO_ALLOWED = {"testing": {"pytest"}, "app": {"django"}, "apps": {"django"}}
+ALSO_ALLOWED = {"testing": {"pytest"}, "app": {"django"}, "apps": {"django"}, "urls": {"django"}}
 # Upwards, on purpose: module → room and reason.
 EXCEPTIONS = {("chegou_otel.integrations.rq.spawn", "_setup"): "a spawned work-horse begins with setup(), with its parent's arguments"}
 

@@ -16,6 +16,7 @@ COMMANDS = {
     "run": "chegou_otel.cli.run",
     "dev": "chegou_otel.cli.dev",
     "find": "chegou_otel.cli.find",
+    "doctor": "chegou_otel.cli.doctor",
     "rq-reporter": "chegou_otel.cli.rq_reporter",
 }
 

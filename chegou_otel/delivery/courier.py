@@ -135,6 +135,7 @@ class Courier:
             run()
 
     def stop(self, timeout: float = 0.2) -> None:
+        _guard.guarded(self._news.tell)(at_once=True)
         self._stopping = True
         self.wake()
         if _thread.get_ident() != self._ident and self._running.acquire(timeout=timeout):

@@ -114,9 +114,18 @@ def segments(path: str) -> list[str]:
     """The segments in a folder, oldest first. Half-made ones whose maker died long ago are removed."""
     try:
         names = os.listdir(path)  # noqa: PTH208
-        for name in names:
-            if name.endswith(".new") and os.stat(f"{path}/{name}").st_mtime < time.time() - ABANDONED_SECONDS:  # noqa: PTH116
-                os.unlink(f"{path}/{name}")  # noqa: PTH108
     except OSError:
         return []
+    for name in names:
+        if name.endswith(".new"):
+            _sweep(f"{path}/{name}")
     return [f"{path}/{name}" for name in sorted(names) if name.endswith(".seg")]
+
+
+def _sweep(path: str) -> None:
+    """Remove a half-made segment, unless somebody is still at it, or has just finished it."""
+    try:
+        if os.stat(path).st_mtime < time.time() - ABANDONED_SECONDS:  # noqa: PTH116
+            os.unlink(path)  # noqa: PTH108
+    except OSError:
+        return

@@ -66,6 +66,9 @@ class Lane:
         self.transport = transport_of(signal, endpoint, connections) if endpoint else None
         self.circuit = Circuit()
         self.last: Answer | None = None
+        #: For people: when it last worked, and when it last did not and why (seconds since 1970).
+        self.delivered_at = self.failed_at = 0.0
+        self.failure = ""
         self._items = MAX_ITEMS
         self._poison = 0
         self._turn = False
@@ -80,6 +83,7 @@ class Lane:
             return Outcome.MORE
         sent_before = self._mark_sent(batch)
         answer = self.last = self.transport.send(batch.body(), deadline)
+        self._remember(answer)
         if answer.verdict is Verdict.DELIVERED:
             self._finish(batch, rejected=answer.rejected)
             self._worked()
@@ -91,6 +95,12 @@ class Lane:
             return Outcome.MORE
         self.circuit.failed(answer.retry_after)
         return Outcome.FAILED
+
+    def _remember(self, answer: Answer) -> None:
+        if answer.verdict is Verdict.DELIVERED:
+            self.delivered_at = time.time()
+        else:
+            self.failed_at, self.failure = time.time(), answer.reason
 
     def pending(self, sources: Sequence[Segment]) -> bool:
         """Whether there is something to send."""

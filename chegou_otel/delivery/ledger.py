@@ -25,7 +25,7 @@ from chegou_otel.delivery.frames import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 NAMES: Final = {Signal.TRACES: "traces", Signal.LOGS: "logs", Signal.METRICS: "metrics", HANDOVER: "handover"}
 _KINDS: Final = [[int(kind) for kind, its_row in ROW_OF_KIND.items() if its_row == row] for row in range(ROWS)]
@@ -79,9 +79,15 @@ def move(source: Any, target: Any) -> None:
             source[word] = 0
 
 
-def snapshot(counters: Iterable[Any]) -> dict[str, Account]:
-    """The ledger over several sets of counters."""
-    totals = loose()
+def note(source: Any, target: list[int]) -> None:
+    """Add one set of counters to another, and leave it as it is."""
+    for word in range(W_CREATED, W_END):
+        target[word] += source[word]
+
+
+def snapshot(counters: Iterable[Any], without: Sequence[int] = ()) -> dict[str, Account]:
+    """The ledger over several sets of counters, less those of ``without``."""
+    totals = [-count for count in without] or loose()
     for each in counters:
         for word in range(W_CREATED, W_END):
             totals[word] += each[word]

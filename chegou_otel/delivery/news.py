@@ -6,6 +6,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Final
 
+from chegou_otel.delivery import status
 from chegou_otel.delivery.answers import Verdict
 from chegou_otel.delivery.lanes import Outcome
 
@@ -24,6 +25,7 @@ class News:
         self._recorder = recorder
         self._lanes = lanes
         self._tell_at = 0.0
+        self._lost: dict[str, int] = {}
         self._lost = self._losses()
 
     def note(self, lane: Lane, outcome: Outcome) -> None:
@@ -44,10 +46,10 @@ class News:
             recorder.down = False
             logger.warning("telemetry is delivered again to %s", lane.endpoint.shown if lane.endpoint else "")
 
-    def tell(self) -> None:
-        """Once a minute at most: what was lost since the last time."""
+    def tell(self, *, at_once: bool = False) -> None:
+        """Once a minute at most, and at the end: what was lost since the last time."""
         now = time.monotonic()
-        if now < self._tell_at:
+        if now < self._tell_at and not at_once:
             return
         self._tell_at = now + LOSS_SECONDS
         losses = self._losses()
@@ -59,8 +61,12 @@ class News:
         self._lost = losses
 
     def _losses(self) -> dict[str, int]:
+        """What this process lost. What others lost, whose segments it took over, they have told."""
+        books = status.books(self._recorder)
+        if books is None:
+            return dict(self._lost)
         found = {}
-        for name, account in self._recorder.ledger().items():
+        for name, account in books.own.items():
             found.update({f"{name} dropped ({reason})": count for reason, count in account.dropped.items()})
             found[f"{name} rejected"] = account.rejected
         return found

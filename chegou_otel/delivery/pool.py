@@ -46,10 +46,13 @@ class Pool:
         self.out: tuple[Segment, ...] = ()
         self.idle: tuple[Segment, ...] = ()
         self.adopted: tuple[Segment, ...] = ()
+        self.inherited = ledger.loose()  # what adopted segments had counted when they came: done by others
         #: The parent's, in a forked child that has not used a segment of its own yet.
         self._left: tuple[Segment, ...] = ()
         #: This process writes, and leaves shipping to others.
         self.child = False
+        #: The pressure in the process that ships for this one.
+        self.least = 0
         self.shipper = 0
         self._chosen = False
         self._reason = ""
@@ -166,8 +169,8 @@ class Pool:
         # No generator: one that is left before its end is closed by its destructor, where a handler's exception would be lost.
         for above, floor in PRESSURE:
             if share > above:
-                return floor
-        return 0
+                return max(floor, self.least)
+        return self.least
 
     def threshold(self, segment: Segment) -> int:
         """The position in ``segment`` at which the pressure rises next."""
@@ -243,6 +246,7 @@ class Pool:
         """In a forked child: leave what the parent owned; keep what may have been reserved for this child."""
         self._left = (*self._left, *self.own, *self.spare, *self.idle, *self.adopted)
         self.own = self.spare = self.idle = self.adopted = ()
+        self.inherited = ledger.loose()
         # Another user may have another folder.
         self._chosen = False
         self._retry = 0.0
@@ -265,7 +269,7 @@ class Pool:
         segment.claim(resource)
         if self.storage.kind == "none":
             self.storage = Storage("disk" if segment.path else "memory", (segment.path or "").rpartition("/")[0] or None, "")
-        self.own = (segment,)
+        self.own, self.least = (segment,), segment.floor
 
     # -- orphans
 
@@ -298,6 +302,8 @@ class Pool:
                 reader.resume()
             segment.replay = segment.longs[W_HELD]
             segment.foreign = segment.sealed = True
+            if segment.longs[W_SHIPPER] != os.getpid():  # a child of ours counts for us
+                ledger.note(segment.longs, self.inherited)
             found.append(segment)
         self.adopted = (*self.adopted, *found)
         return len(found)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from chegou_otel.delivery import otlp
+from chegou_otel.delivery.frames import Priority
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 #: OTLP's numbers for span kinds, in the order of ``opentelemetry.trace.SpanKind``.
 _KINDS: Final = (b"\x30\x01", b"\x30\x02", b"\x30\x03", b"\x30\x04", b"\x30\x05")
+_CONSUMER: Final = 4
 _PLAIN: Final = frozenset({int, float, bool, type(None)})
 
 
@@ -39,12 +41,14 @@ class Static:
         attributes: Values that need no redaction: constants, names, numbers, or what a redactor returned.
     """
 
-    __slots__ = ("attributes", "block", "kind", "name")
+    __slots__ = ("attributes", "block", "kind", "name", "priority")
 
     def __init__(self, name: str, kind: int = 0, attributes: Mapping[str, object] | None = None) -> None:
         self.name = name
         self.kind = kind
         self.attributes: Mapping[str, object] = attributes or {}
+        #: What became of a job is among the last things to go when there is no room, like every failure.
+        self.priority = Priority.HIGH if kind == _CONSUMER else Priority.NORMAL
         self.block = otlp.text(b"\x2a", name) + _KINDS[kind] + otlp.attributes(otlp.SPAN, self.attributes)
 
     def __repr__(self) -> str:

@@ -296,7 +296,7 @@ class Span(SdkSpan):
         if self._status is not _UNSET or self._event_list or self._link_list or self._dropped or self._trace_state:
             parts += self._rare()
         body = b"".join(parts)
-        state.append(Kind.SPAN, self.tracer.scope, b"\x12" + otlp.varint(len(body)) + body, Priority.HIGH if failed else Priority.NORMAL)
+        state.append(Kind.SPAN, self.tracer.scope, b"\x12" + otlp.varint(len(body)) + body, Priority.HIGH if failed else static.priority)
 
     def _rare(self) -> list[bytes]:
         encoder = self.tracer.state.encoder

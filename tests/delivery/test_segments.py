@@ -277,6 +277,13 @@ def test_half_made_files_are_removed_in_time(tmp_path):
     assert os.listdir(tmp_path) == [".young.new"]
 
 
+def test_a_segment_that_is_finished_meanwhile_hides_no_other(tmp_path):
+    """Between the look at the folder and the look at the file, its maker gives it its real name."""
+    (tmp_path / "1.seg").touch()
+    (tmp_path / ".2.new").symlink_to(tmp_path / "gone")
+    assert folder.segments(str(tmp_path)) == [str(tmp_path / "1.seg")]
+
+
 def test_memory_when_no_folder_can_be_used(make, receiver, scope, homeless, monkeypatch):
     """Everything is delivered as usual, and the state says what was not possible."""
     monkeypatch.setenv("TMPDIR", "/proc/neither")

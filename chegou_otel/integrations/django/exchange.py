@@ -129,6 +129,10 @@ class Exchange:
             self.span.set_status(_ERROR)
         self._server.describe(self, answer, request, response)
 
+    def leave_out(self) -> None:
+        """Nothing is told of this request: it is one of ours (a health check), which only its view knows."""
+        self.span = None
+
     @guarded
     def note(self, error: BaseException) -> None:
         """An exception that nobody handled; told once, however often it is met."""
