@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 #: What the conventions demand for reasons that they know; the others are told by their own name.
 _ERROR_TYPES: Final = {"pressure": "queue_full", "full": "queue_full", "closed": "already_shutdown"}
 _PROCESSOR: Final = "chegou_otel.delivery.recorder.Recorder"
+_EXPORTERS: Final = {"http/protobuf": "otlp_http", "http/json": "otlp_http_json", "grpc": "otlp_grpc"}
 _ITEMS: Final = {"traces": ("span", "{span}"), "logs": ("log", "{log_record}")}
 _OURS: Final = "chegou_otel.delivery."
 
@@ -82,7 +83,7 @@ class Bookkeeping:
     def _standard(self, signal: str, account: Account, held: int) -> Iterator[Reading]:
         item, unit = _ITEMS[signal]
         processor = _component(_PROCESSOR)
-        exporter = (*_component(f"otlp_http_{item}_exporter"), *self._server(signal))
+        exporter = self._exporter(signal, item)
         name = f"otel.sdk.exporter.{item}.exported"
         yield Reading("counter", name, unit, "Exports that have finished.", exporter, account.delivered)
         yield Reading("counter", name, unit, "Exports that have finished.", (*exporter, ("error.type", "rejected")), account.rejected)
@@ -94,12 +95,13 @@ class Bookkeeping:
             yield Reading("counter", name, unit, "What has left the spool.", (*processor, ("error.type", error)), count)
         yield Reading("updown", f"otel.sdk.processor.{item}.queue.size", unit, "What lies in the spool.", processor, held)
 
-    def _server(self, signal: str) -> tuple[Any, ...]:
+    def _exporter(self, signal: str, item: str) -> tuple[Any, ...]:
         way = next((way for known, way in self._recorder.endpoints.items() if ledger.NAMES[known] == signal), None)
         if way is None:
-            return ()
+            return _component(f"otlp_http_{item}_exporter")
         parts = urlsplit(way.shown)
-        return (("server.address", parts.hostname), ("server.port", parts.port))
+        kind = f"{_EXPORTERS[way.protocol]}_{item}_exporter"
+        return (*_component(kind), ("server.address", parts.hostname), ("server.port", parts.port))
 
 
 def _component(kind: str) -> Labels:

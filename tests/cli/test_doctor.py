@@ -254,6 +254,14 @@ def test_a_port_of_grpc(doctor, tmp_path):
     assert "4318" in fix
 
 
+def test_by_grpc(doctor, tmp_path):
+    with running(tmp_path / "data") as dev:
+        done = doctor(endpoint=f"http://{dev.addresses['grpc']}", OTEL_EXPORTER_OTLP_PROTOCOL="grpc", CHEGOU_OTEL_QUERY_URL=dev.url)
+    assert done.returncode == 0, done.stdout
+    assert section(done, "WIRED").count("grpc → ") == 3
+    assert section(done, "TRIED").count("✓ arrived") == 3
+
+
 def test_a_certificate_for_another_name(doctor, keys):  # noqa: F811
     server = tls_receiver(keys, "wrong")
     try:

@@ -27,11 +27,13 @@ _SKEW_SECONDS: Final = 5.0
 #: What a failed delivery says → what it means, and what mends it. The first that fits counts.
 DELIVERY: Final[tuple[tuple[str, str, str], ...]] = (
     (r"refused", "nothing listens on {origin}", f"start one with: chegou-otel dev; or set {_ENDPOINT} to your collector's address"),
-    (r"HTTP 40[13]", "{origin} does not let us in ({reason})", "set OTEL_EXPORTER_OTLP_HEADERS, such as authorization=Bearer%20<token>"),
-    (r"HTTP 40[45]", "{endpoint} is no OTLP address ({reason})",
+    (r"HTTP 40[13]|gRPC (UNAUTHENTICATED|PERMISSION_DENIED)", "{origin} does not let us in ({reason})",
+     "set OTEL_EXPORTER_OTLP_HEADERS, such as authorization=Bearer%20<token>"),
+    (r"HTTP 40[45]|gRPC UNIMPLEMENTED", "{endpoint} is no OTLP address ({reason})",
      f"{_ENDPOINT} is the base address, without /v1/traces; its usual port is 4318"),
     (r"redirect", "{endpoint} redirects ({reason})", f"set {_ENDPOINT} to the address that it leads to"),
-    (r"no HTTP", "{origin} speaks no HTTP: OTLP/gRPC, perhaps", f"set {_ENDPOINT} to the port of OTLP/HTTP, usually 4318"),
+    (r"no HTTP", "{origin} speaks no HTTP: OTLP/gRPC, perhaps",
+     f"set {_ENDPOINT} to the port of OTLP/HTTP, usually 4318, or OTEL_EXPORTER_OTLP_PROTOCOL=grpc"),
     (r"no OTLP", "{endpoint} answers, and is no OTLP receiver ({reason})", f"look at what stands at {_ENDPOINT}: a proxy, a login page?"),
     (r"(?i)hostname mismatch|ip address mismatch|doesn't match|not valid for", "the certificate of {origin} is for another name",
      f"set {_ENDPOINT} to a name that the certificate holds"),
@@ -42,7 +44,8 @@ DELIVERY: Final[tuple[tuple[str, str, str], ...]] = (
      f"correct the name in {_ENDPOINT}"),
     (r"(?i)timed out|deadline|timeout", "{origin} does not answer in time",
      f"see whether the collector hangs or a firewall drops what comes; {_ENDPOINT} names it"),
-    (r"HTTP (429|5\d\d)", "{endpoint} cannot take it now ({reason})", "see the collector's log: overloaded, or what is behind it is down"),
+    (r"HTTP (429|5\d\d)|gRPC (UNAVAILABLE|RESOURCE_EXHAUSTED)", "{endpoint} cannot take it now ({reason})",
+     "see the collector's log: overloaded, or what is behind it is down"),
     (r"HTTP 4\d\d", "{endpoint} refuses what is sent ({reason})", "see the collector's log for why"),
     (r"", "{endpoint} does not take telemetry ({reason})", f"see the collector's log, and {_ENDPOINT}"),
 )  # fmt: skip

@@ -108,7 +108,7 @@ def _signal(telemetry: Telemetry, signal: Signal, way: Endpoint | None) -> dict[
     return {
         "on": bool(getattr(settings, signal.name.lower())) and not _environment.is_off(os.environ, signal.name),
         "endpoint": way.shown if way else "",
-        "protocol": "http/protobuf",
+        "protocol": way.protocol if way else "",
         "compression": way.compression if way else "",
         "headers": sorted(way.headers) if way else [],
         "timeout": way.timeout if way else 0,
