@@ -42,6 +42,8 @@ class Answer:
     reason: str = ""
     rejected: int = 0
     retry_after: float | None = None
+    #: The receiver's clock, as its ``Date`` header tells it.
+    date: str = ""
 
 
 def judge(response: HTTPResponse, content: bytes) -> Answer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import zlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -92,7 +93,7 @@ class Transport:
             content = response.read(ANSWER_MAX + 1)
             if response.will_close or cut is not None or len(content) > ANSWER_MAX:
                 connection.close()
-            return judge(response, content)
+            return replace(judge(response, content), date=response.headers.get("date", ""))
 
 
 def gzipped(body: bytes | bytearray) -> bytes:
