@@ -10,6 +10,9 @@ import pytest
 from chegou_otel import _guard
 from tests import redis_server
 
+# grpcio, which some tests serve with, starts threads of its own in every forked child unless this is said. Threads are what tests of forks count.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+
 # An installed package brings its plugin itself; straight from the checkout it is named here. Twice is an error of pytest's.
 pytest_plugins = [] if entry_points(group="pytest11", name="chegou_otel") else ["chegou_otel.testing.plugin"]
 
