@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from chegou_otel import _forks
-from chegou_otel.delivery import folder, ledger, process
+from chegou_otel.delivery import folder, ledger, pressure, process
 from chegou_otel.delivery.folder import Storage
 from chegou_otel.delivery.frames import FRAME_HEADER, HEADER_BYTES, W_HELD, W_MORE, W_PID, W_POSITION, W_SHIPPER, W_SHIPPER_STARTED, Reason
 from chegou_otel.delivery.segments import SHIPPER, WRITER, NotOurs, Segment, in_use
@@ -16,8 +16,6 @@ from chegou_otel.delivery.segments import SHIPPER, WRITER, NotOurs, Segment, in_
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Above this share of the bound, frames below that priority are not taken.
-PRESSURE: Final = ((0.90, 3), (0.75, 2), (0.50, 1))
 #: A segment of which this much was written and everything was shipped is used from its start again.
 REUSE: Final = 1 << 20
 #: After a failure to make a segment, how long not to try again.
@@ -49,6 +47,8 @@ class Pool:
         self.inherited = ledger.loose()  # what adopted segments had counted when they came: done by others
         #: The parent's, in a forked child that has not used a segment of its own yet.
         self._left: tuple[Segment, ...] = ()
+        #: In a process that leaves shipping to its parent: how many segments that had beside ours when it was forked.
+        self._parents = self._told = 0
         #: This process writes, and leaves shipping to others.
         self.child = False
         #: The pressure in the process that ships for this one.
@@ -84,7 +84,7 @@ class Pool:
 
     def next(self, resource: bytes) -> Segment | None:
         """The next own segment, ready to be written to; None when the bound is reached or there is no storage."""
-        segment = self._take()
+        segment = self._take(has_one=bool(self.own))
         if segment is None:
             return None
         if self.own:
@@ -112,12 +112,12 @@ class Pool:
         segment.announce(resource)
         return segment
 
-    def _take(self) -> Segment | None:
+    def _take(self, *, has_one: bool) -> Segment | None:
         if self.spare:
             segment, self.spare = self.spare[0], self.spare[1:]
             return segment
         self._leave()
-        if len(self.own) + len(self.out) + len(self.idle) >= self.maximum:
+        if has_one and self._held() >= self.maximum:
             return None
         if self.child and self.storage.kind == "memory":
             return None  # nobody would find it
@@ -158,6 +158,12 @@ class Pool:
 
     # -- pressure
 
+    def _held(self) -> int:
+        """Segments that count against the bound: ours, and what our children made beyond those that they were given."""
+        ours = os.getpid()
+        further = sum(1 for each in self.adopted if each.longs[W_SHIPPER] == ours)
+        return len(self.own) + len(self.out) + len(self.idle) + further + self._parents
+
     def _used(self) -> int:
         """Bytes of full segments and of what children wrote: all but the current segment."""
         return self.size * (max(0, len(self.own) - 1) + len(self.out)) + sum(each.position for each in self.idle)
@@ -165,18 +171,11 @@ class Pool:
     def floor(self) -> int:
         """Frames below this priority are not to be taken now."""
         current = self.current
-        share = (self._used() + (current.position if current else 0)) / (self.maximum * self.size)
-        # No generator: one that is left before its end is closed by its destructor, where a handler's exception would be lost.
-        for above, floor in PRESSURE:
-            if share > above:
-                return max(floor, self.least)
-        return self.least
+        return max(self.least, pressure.floor(self._used() + (current.position if current else 0), self.maximum * self.size))
 
     def threshold(self, segment: Segment) -> int:
         """The position in ``segment`` at which the pressure rises next."""
-        used, bound = self._used(), self.maximum * self.size
-        ahead = [position for above, _ in PRESSURE if (position := int(above * bound) - used) >= segment.position]
-        return min(ahead, default=segment.capacity)
+        return pressure.next_rise(self._used(), self.maximum * self.size, segment.position, segment.capacity)
 
     # -- giving back
 
@@ -212,21 +211,23 @@ class Pool:
     # -- children
 
     def reserve(self) -> Segment | None:
-        for segment in self.idle:
-            if segment.size - segment.position > self.size // 4:
-                self.idle = tuple(each for each in self.idle if each is not segment)
-                segment.settled = False
-                break
-        else:
-            made = self._take()
-            if made is None:
-                return None
-            segment = made
-            segment.unlock(WRITER)
+        roomiest = min(self.idle, key=lambda each: each.position, default=None)
+        made = None
+        if roomiest is None or roomiest.size - roomiest.position <= self.size // 4:
+            made = self._take(has_one=roomiest is not None)
+        if made is not None:
+            made.unlock(WRITER)
+        # At the bound a child makes do with what is left, and counts there what it has no room for.
+        segment = made or roomiest
+        if segment is None:
+            return None
+        self.idle = tuple(each for each in self.idle if each is not segment)
+        segment.settled = False
         segment.writer_elsewhere = True
         segment.longs[W_MORE] = 0
         segment.floor = self.floor()
         self.out = (*self.out, segment)
+        self._told = self._held() - 1
         return segment
 
     def give_back(self, segment: Segment) -> None:
@@ -253,6 +254,7 @@ class Pool:
 
     def become(self, segment: Segment | str | None, resource: bytes) -> None:
         self.child = True
+        self._parents = self._told
         self.shipper = os.getppid()
         if isinstance(segment, str):
             try:
@@ -295,7 +297,8 @@ class Pool:
                 segment = Segment.open(path, self.hash)
             except NotOurs:
                 continue
-            if _awaited(segment) or not segment.lock(SHIPPER):
+            # A work-horse's is shipped by its parent, which tells the job's end by it.
+            if process.is_other(segment.longs[W_SHIPPER], segment.longs[W_SHIPPER_STARTED]) or not segment.lock(SHIPPER):
                 segment.close()
                 continue
             for reader in segment.readers:
@@ -337,12 +340,6 @@ class Pool:
                 segment.close()
         for segment in lent:
             segment.close()
-
-
-def _awaited(segment: Segment) -> bool:
-    """Whether another process will ship it: the parent of the work-horse that writes it, which tells the job's end by it."""
-    shipper = segment.longs[W_SHIPPER]
-    return shipper not in (0, os.getpid()) and process.alive(shipper, segment.longs[W_SHIPPER_STARTED])
 
 
 def done(segment: Segment) -> bool:

@@ -305,6 +305,29 @@ def test_a_further_segment_of_a_work_horse_waits_for_its_parent(make, receiver, 
     assert receiver.counts() == {f"job {number}": 1 for number in range(200)}
 
 
+def test_work_horses_keep_to_their_parent_s_bound(make, scope, spool):
+    """While nothing can be delivered: what has no room is counted in what there is, not written beside it."""
+    recorder = make("http://127.0.0.1:9", max_bytes=8 * 256 * 1024, segment_bytes=256 * 1024)
+
+    for _ in range(12):
+        segment = recorder.reserve()
+
+        def child(segment=segment):
+            recorder.become(segment)
+            for number in range(60):
+                recorder.append(Kind.SPAN, scope, span(f"{number}" + "x" * 10_000), Priority.HIGH)
+            os._exit(0)
+
+        assert ended(forked(child)) == 0
+        recorder.drain(segment)
+
+    assert sum(path.stat().st_size for path in spool.glob("*.seg")) <= 9 * 256 * 1024
+    account = recorder.ledger()["traces"]
+    assert account.created == 12 * 60
+    assert account.dropped == {"full": account.created - account.held}
+    assert account.held > 100
+
+
 def test_forks_while_other_threads_append(make, receiver, scope):
     """No lock is inherited in a locked state, and no frame is half-written in the child."""
     recorder = make(receiver.url)
