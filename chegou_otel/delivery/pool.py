@@ -139,7 +139,11 @@ class Pool:
             self._choose()
         path = self.storage.path
         try:
-            return Segment.create(path, self.size, self.hash)
+            try:
+                return Segment.create(path, self.size, self.hash)
+            except FileNotFoundError:  # somebody tidied up
+                self._choose()
+                return Segment.create(self.storage.path, self.size, self.hash)
         except OSError as error:
             # Without any segment nothing could be sent either: memory is better than nothing.
             if path is None or self.own:
@@ -295,7 +299,8 @@ class Pool:
                 segment = Segment.open(path, self.hash)
             except NotOurs:
                 continue
-            if _awaited(segment) or not segment.lock(SHIPPER):
+            # The parent of the work-horse that writes it ships it, and tells the job's end by it.
+            if process.another(segment.longs[W_SHIPPER], segment.longs[W_SHIPPER_STARTED]) or not segment.lock(SHIPPER):
                 segment.close()
                 continue
             for reader in segment.readers:
@@ -330,19 +335,14 @@ class Pool:
         for segment in mine:
             segment.longs[W_POSITION] = segment.position
             segment.longs[W_PID] = 0
-            if segment.path is None or (done(segment) and not self.child):
+            if not self.child and (segment.path is None or done(segment)):
+                ledger.give_up(segment.longs, segment.readers)
                 yield segment.longs
                 segment.remove()
             else:
                 segment.close()
         for segment in lent:
             segment.close()
-
-
-def _awaited(segment: Segment) -> bool:
-    """Whether another process will ship it: the parent of the work-horse that writes it, which tells the job's end by it."""
-    shipper = segment.longs[W_SHIPPER]
-    return shipper not in (0, os.getpid()) and process.alive(shipper, segment.longs[W_SHIPPER_STARTED])
 
 
 def done(segment: Segment) -> bool:

@@ -42,3 +42,8 @@ def _is_true() -> bool:
 def alive(pid: int, since: int) -> bool:
     """Whether the process that had this ID at ``since`` still has it: one that took it over began later."""
     return pid > 0 and 0 < started(pid) <= since
+
+
+def another(pid: int, start: int) -> bool:
+    """Whether that process lives, and is not this one."""
+    return pid not in (0, os.getpid()) and alive(pid, start)
