@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 RST = b"\1\0\0\0\0\0\0\0"
 HTML = b"<html><body>Please log in</body></html>"
@@ -275,3 +275,21 @@ def memory(pid):
     with open(f"/proc/{pid}/status", encoding="ascii") as file:
         found = dict(line.split(":", 1) for line in file if line.startswith(("Rss", "VmRSS")))
     return {name: int(text.split()[0]) for name, text in found.items()}
+
+
+@contextmanager
+def peak_of(pid):
+    """The most of each kind that the process has at any time within the block; known when that ends."""
+    peak, over = memory(pid), threading.Event()
+
+    def watch():
+        while not over.wait(0.02):
+            peak.update({name: max(peak[name], size) for name, size in memory(pid).items()})
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        over.set()
+        thread.join()

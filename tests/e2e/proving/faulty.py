@@ -1,6 +1,6 @@
 """A Django process that does as it is told, a line at a time, and breaks what a socket cannot: names, and the clock.
 
-``go COUNT`` serves so many requests, ``flush SECONDS``, ``look``, ``dns well|unknown|hangs``, ``clock SECONDS``; it ends with its input.
+``go COUNT`` serves so many requests, ``spans COUNT LARGE``, ``flush SECONDS``, ``look``, ``dns well|unknown|hangs``, ``clock SECONDS``; it ends with its input.
 Each request records a span of the server's, one of the view's and a log record with the same number, and counts.
 """
 
@@ -73,6 +73,14 @@ def serve(count):
     return times
 
 
+def record(count, large):
+    """So many spans; each hundredth with an attribute of ``large`` characters."""
+    filler = "x" * large
+    for number in range(count):
+        with tracer.start_as_current_span("span") as span:
+            span.set_attribute("filler", filler if number % 100 == 0 else "small")
+
+
 def ledger():
     found = telemetry.runtime.recorder.ledger()
     names = ("created", "delivered", "rejected", "ambiguous", "dropped", "held")
@@ -104,6 +112,8 @@ def obey(line):
         return serve(int(rest))
     if order == "flush":
         return telemetry.flush(float(rest))
+    if order == "spans":
+        return record(*map(int, rest.split()))
     if order == "clock":
         broken["clock"] += int(rest)
     if order == "dns":
