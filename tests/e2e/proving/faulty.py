@@ -74,11 +74,13 @@ def serve(count):
 
 
 def record(count, large):
-    """So many spans; each hundredth with an attribute of ``large`` characters."""
-    filler = "x" * large
+    """So many spans; each hundredth with attributes of ``large`` characters, in parts that no limit of length cuts."""
+    filler = "x" * (large // 4)
     for number in range(count):
         with tracer.start_as_current_span("span") as span:
-            span.set_attribute("filler", filler if number % 100 == 0 else "small")
+            span.set_attribute("number", number)
+            if number % 100 == 0:
+                span.set_attributes({f"filler.{part}": filler for part in range(4)})
 
 
 def ledger():
