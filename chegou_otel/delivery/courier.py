@@ -29,6 +29,8 @@ POLL_SECONDS: Final = 1.0
 SCAN_SECONDS: Final = 10.0
 #: While a circuit is half open, one try may not hold the other lanes up for a whole time-out.
 PROBE_SECONDS: Final = 2.0
+#: … except each so many: a receiver may work, and be slower than that.
+PATIENT_EVERY: Final = 4
 #: While somebody waits, a receiver that refused is asked again after this time, then after twice as long, …
 FLUSH_PAUSE: Final = 0.1
 #: What a flush that found the thread hanging takes beyond its time at most, to record what is at hand.
@@ -135,11 +137,14 @@ class Courier:
             run()
 
     def stop(self, timeout: float = 0.2) -> None:
-        _guard.guarded(self._news.tell)(at_once=True)
         self._stopping = True
         self.wake()
         if _thread.get_ident() != self._ident and self._running.acquire(timeout=timeout):
             self._running.release()
+
+    def last_words(self) -> None:
+        """When everything was counted."""
+        _guard.guarded(self._news.tell)(at_once=True)
 
     # -- the thread
 
@@ -188,7 +193,7 @@ class Courier:
 
     def _ship(self, lane: Lane, until: float | None) -> Outcome:
         timeout = lane.endpoint.timeout if lane.endpoint else 0.0
-        if lane.circuit.failures:
+        if lane.circuit.failures % PATIENT_EVERY:
             timeout = min(timeout, PROBE_SECONDS)
         deadline = time.monotonic() + timeout
         outcome = lane.ship(self._recorder.pool.sources(), deadline if until is None else min(deadline, until))

@@ -5,6 +5,7 @@ Only ``os`` calls in here, no helpers of the standard library: it runs on the th
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import stat
@@ -14,6 +15,8 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 ABANDONED_SECONDS: Final = 3600
+_latest = 0
+_numbers = itertools.count()
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9_.-]")
 
 
@@ -108,6 +111,13 @@ def _verify(path: str) -> None:
         raise PermissionError(1, f"belongs to user {status.st_uid}")
     if status.st_mode & 0o077:
         os.chmod(path, 0o700)  # noqa: PTH101
+
+
+def new_name() -> str:
+    """For a segment: sorted, a process's segments are in the order in which it made them, whatever its clock does."""
+    global _latest
+    _latest = max(_latest + 1, time.time_ns())
+    return f"{_latest:016x}-{os.getpid()}-{next(_numbers)}"
 
 
 def segments(path: str) -> list[str]:

@@ -90,8 +90,7 @@ class Lane:
             return Outcome.CAUGHT_UP if complete else Outcome.MORE
         if answer.verdict is not Verdict.AMBIGUOUS:
             self._unmark_sent(batch, sent_before)
-        if answer.verdict in (Verdict.REJECTED, Verdict.TOO_LARGE):
-            self._split(batch, answer)
+        if answer.verdict in (Verdict.REJECTED, Verdict.TOO_LARGE) and not self._split(batch, answer):
             return Outcome.MORE
         self.circuit.failed(answer.retry_after)
         return Outcome.FAILED
@@ -129,15 +128,21 @@ class Lane:
         for mark, position in zip(batch.marks, before, strict=True):
             mark.reader.segment.longs[W_SENT + self.row] = position
 
-    def _split(self, batch: Batch, answer: Answer) -> None:
-        """Refused for good: look for the culprit in ever smaller batches, and give up what is refused alone."""
+    def _split(self, batch: Batch, answer: Answer) -> bool:
+        """Refused for good: look for the culprit in ever smaller batches, and give up what is refused alone.
+
+        Returns:
+            Whether to pause: one item after the other is too large, so it is the receiver's limit that is wrong.
+        """
         hopeless = answer.verdict is Verdict.REJECTED and self._poison >= POISON_MAX
         if batch.count > 1 and not hopeless:
             self._items = batch.count // 2
-            return
+            return False
         self._finish(batch, rejected=batch.count)
         self._poison += 1
-        self._items = MAX_ITEMS if hopeless else min(MAX_ITEMS, self._items * 2)
+        pause = answer.verdict is Verdict.TOO_LARGE and self._poison > POISON_MAX
+        self._items = MAX_ITEMS if hopeless else 1 if pause else min(MAX_ITEMS, self._items * 2)
+        return pause
 
     def _worked(self) -> None:
         self.circuit.worked()

@@ -27,6 +27,8 @@ from chegou_otel.delivery.frames import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from chegou_otel.delivery.readers import Reader
+
 NAMES: Final = {Signal.TRACES: "traces", Signal.LOGS: "logs", Signal.METRICS: "metrics", HANDOVER: "handover"}
 _KINDS: Final = [[int(kind) for kind, its_row in ROW_OF_KIND.items() if its_row == row] for row in range(ROWS)]
 
@@ -62,6 +64,12 @@ def count_drop(counters: Any, kind: int, reason: Reason) -> None:
 def count_lost(counters: Any, row: int, reason: Reason, count: int = 1) -> None:
     """Frames that were in a segment and will not be delivered."""
     counters[W_DROPPED + REASONS * row + reason] += count
+
+
+def give_up(counters: Any, readers: Iterable[Reader]) -> None:
+    """The process ends, and what it holds lies where nobody will find it."""
+    for reader in readers:
+        count_lost(counters, reader.row, Reason.CLOSED, reader.count())
 
 
 def balance(counters: Any, held: list[int]) -> None:

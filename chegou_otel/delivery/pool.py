@@ -139,7 +139,11 @@ class Pool:
             self._choose()
         path = self.storage.path
         try:
-            return Segment.create(path, self.size, self.hash)
+            try:
+                return Segment.create(path, self.size, self.hash)
+            except FileNotFoundError:  # somebody tidied up
+                self._choose()
+                return Segment.create(self.storage.path, self.size, self.hash)
         except OSError as error:
             # Without any segment nothing could be sent either: memory is better than nothing.
             if path is None or self.own:
@@ -182,21 +186,21 @@ class Pool:
     def tidy(self, resource: bytes) -> None:
         """Use again what was shipped to the end. With the recorder's lock held."""
         for segment in self.own[:-1]:
-            if done(segment):
+            if segment.done:
                 self.own = tuple(each for each in self.own if each is not segment)
                 segment.rewind()
                 segment.shed()
                 self._keep_or_remove(segment)
         current = self.current
-        if current is not None and current.position > min(REUSE, self.size // 2) and done(current):
+        if current is not None and current.position > min(REUSE, self.size // 2) and current.done:
             current.limit = 0  # the next frame is a checkpoint
             current.rewind()
             current.announce(resource)
         for segment in self.idle:
-            if segment.settled and done(segment):
+            if segment.settled and segment.done:
                 segment.balance()
                 segment.settled = False
-            if segment.position > self.size // 4 and done(segment) and segment.lock(WRITER):
+            if segment.position > self.size // 4 and segment.done and segment.lock(WRITER):
                 segment.rewind()
                 segment.unlock(WRITER)
 
@@ -333,15 +337,11 @@ class Pool:
         for segment in mine:
             segment.longs[W_POSITION] = segment.position
             segment.longs[W_PID] = 0
-            if segment.path is None or (done(segment) and not self.child):
+            if not self.child and (segment.path is None or segment.done):
+                ledger.give_up(segment.longs, segment.readers)
                 yield segment.longs
                 segment.remove()
             else:
                 segment.close()
         for segment in lent:
             segment.close()
-
-
-def done(segment: Segment) -> bool:
-    """Whether nothing that was written is still to be shipped, handled or kept."""
-    return not segment.holds and all(reader.position == segment.position for reader in segment.readers)

@@ -334,6 +334,8 @@ class Recorder:
             self._segment = _NOTHING
             for account in self.pool.close():
                 ledger.move(account, self.loose)
+        if self.courier is not None:
+            self.courier.last_words()
         return done
 
 

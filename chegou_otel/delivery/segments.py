@@ -10,17 +10,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import itertools
 import mmap
 import os
 import stat
 import sys
 import threading
-import time
 import zlib
 from typing import Any, Final
 
 from chegou_otel.delivery import ledger, process
+from chegou_otel.delivery.folder import new_name
 from chegou_otel.delivery.frames import (
     FRAME_HEADER,
     HEADER_BYTES,
@@ -51,7 +50,6 @@ MAX_BYTES: Final = 1 << 30
 
 #: Paths of the segments that this process has open. Emptied in a forked child, which holds none of the locks.
 in_use: set[str] = set()
-_numbers = itertools.count()
 
 
 class NotOurs(Exception):  # noqa: N818 (an answer, not an error)
@@ -110,7 +108,7 @@ class Segment:
         Raises:
             OSError: the disk is full, the folder is gone, no descriptors are left.
         """
-        name = f"{time.time_ns():016x}-{os.getpid()}-{next(_numbers)}"
+        name = new_name()
         if folder is None:
             fd = os.memfd_create("chegou-otel", os.MFD_CLOEXEC)
             temporary = path = None
@@ -286,6 +284,11 @@ class Segment:
     def pending(self) -> bool:
         """Whether a frame is not done with."""
         return bool(self.holds or self.replay) or any(reader.pending() for reader in self.readers)
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing that was written is still to be shipped, handled or kept."""
+        return not self.holds and all(reader.position == self.position for reader in self.readers)
 
     def rewind(self) -> None:
         """Start over as a new generation; only with nothing held, by the one process that writes and ships."""

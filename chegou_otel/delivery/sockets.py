@@ -226,7 +226,12 @@ def _resolve(host: str, port: int, deadline: float) -> list[Any]:
     key = (name, port)
     if key not in _lookups:
         _lookups[key] = (threading.Event(), [])
-        threading.Thread(target=_look_up, args=(key, *_lookups[key]), name="chegou-otel-dns", daemon=True).start()
+        thread = threading.Thread(target=_look_up, args=(key, *_lookups[key]), name="chegou-otel-dns", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # a limit of processes, or the interpreter's end
+            del _lookups[key]
+            raise OSError(str(error)) from error
     done, answer = _lookups[key]
     if not done.wait(min(RESOLVE_SECONDS, remaining(deadline))):
         raise LookUpTimeout(f"looking up {host} takes too long")

@@ -93,7 +93,10 @@ class Transport:
             content = response.read(ANSWER_MAX + 1)
             if response.will_close or cut is not None or len(content) > ANSWER_MAX:
                 connection.close()
-            return replace(judge(response, content), date=response.headers.get("date", ""))
+            answer = replace(judge(response, content), date=response.headers.get("date", ""))
+        if cut is not None and answer.verdict is Verdict.DELIVERED:
+            raise cut  # whatever it took, it was not the whole body
+        return answer
 
 
 def gzipped(body: bytes | bytearray) -> bytes:
