@@ -18,22 +18,23 @@ from chegou_otel.signals.tracing import State, TracerProvider
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace.sampling import Sampler
 
     from chegou_otel._settings import Settings
     from chegou_otel.signals.encoding import Encoder
     from chegou_otel.signals.tracing import Append
 
 
-def tracer_provider(state: State, resource: Resource, skipped: dict[str, str]) -> trace.TracerProvider:
+def tracer_provider(state: State, resource: Resource, sampler: Sampler, skipped: dict[str, str]) -> trace.TracerProvider:
     """Ours, made or armed again; or the one that somebody set before us, which is used and reported."""
     existing = trace._TRACER_PROVIDER
     if isinstance(existing, TracerProvider):
-        existing.rearm(state, resource, None)
+        existing.rearm(state, resource, sampler)
         return existing
     if existing is not None:
         skipped["traces"] = _taken("tracer", existing)
         return existing
-    ours = TracerProvider(state, resource)
+    ours = TracerProvider(state, resource, sampler=sampler)
     trace.set_tracer_provider(ours)
     return ours
 

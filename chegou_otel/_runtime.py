@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from opentelemetry import trace
 
     from chegou_otel._settings import Settings
+    from chegou_otel._switch import Switch
     from chegou_otel.delivery.recorder import Recorder
     from chegou_otel.propagation import Propagation
     from chegou_otel.redaction import Redactor
@@ -77,6 +78,8 @@ class Runtime:
     skipped: dict[str, str] = field(default_factory=dict)
     on_shutdown: list[Callable[[], Any]] = field(default_factory=list)
 
+    #: Telemetry off and on; ``None`` where nothing is sent anyway.
+    switch: Switch | None = None
     journal: Journal = field(init=False)
 
     def __post_init__(self) -> None:

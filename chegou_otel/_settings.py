@@ -81,6 +81,12 @@ class Settings:
     excluded_paths: tuple[str, ...] = _setting(
         (), "CHEGOU_OTEL_EXCLUDED_PATHS", "Paths without spans and metrics; `*` matches anything: `/health/`, `/static/*`."
     )
+    sampling: tuple[str, ...] = _setting(
+        (),
+        "CHEGOU_OTEL_SAMPLING",
+        "Which share of requests, jobs and commands has spans: `health=0`, `GET /reports/*=1.0`, `job:shop.tasks.*=0.1`, `queue:low=0.05`, "
+        "`errors=1.0`, `*=0.25`. The first that fits decides; where none does, `OTEL_TRACES_SAMPLER`. Metrics are never sampled.",
+    )
     user: Literal["id", "hash", "off"] = _setting("id", "CHEGOU_OTEL_USER", "The user on the span: primary key, its hash, or nothing.")
     client_address: bool = _setting(False, "CHEGOU_OTEL_CLIENT_ADDRESS", "Put the client's IP address on the server span.")
     capture_request_headers: tuple[str, ...] = _setting((), "CHEGOU_OTEL_CAPTURE_REQUEST_HEADERS", "Request headers to record, redacted.")
@@ -118,6 +124,11 @@ class Settings:
         "Folder for what is not delivered yet. In containers: a volume. Default: below `~/.local/state/chegou-otel`.",
     )
     spool_max_bytes: int = _setting(64 * 1024 * 1024, "CHEGOU_OTEL_SPOOL_MAX_BYTES", "Most that one process keeps, in bytes.")
+    switch_redis_url: str | None = _setting(
+        None,
+        "CHEGOU_OTEL_SWITCH_REDIS_URL",
+        "A Redis in which `chegou-otel off --redis` switches telemetry off on all hosts. Asked every two seconds, by a thread of its own.",
+    )
     exit_timeout: float = _setting(
         2.0, "CHEGOU_OTEL_EXIT_TIMEOUT", "Seconds that the process waits at exit for what is left; the rest stays in the spool."
     )
@@ -143,6 +154,7 @@ class Options(TypedDict, total=False):
     trust_from: Iterable[str]
     response_header: str
     excluded_paths: Iterable[str]
+    sampling: Iterable[str]
     user: Literal["id", "hash", "off"]
     client_address: bool
     capture_request_headers: Iterable[str]
@@ -158,6 +170,7 @@ class Options(TypedDict, total=False):
     redact_emails: bool
     spool_dir: str | None
     spool_max_bytes: int
+    switch_redis_url: str | None
     exit_timeout: float
 
 

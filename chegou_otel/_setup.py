@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import dataclasses
 import functools
 import logging
 import os
@@ -11,21 +10,21 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from chegou_otel import _environment, _forks, _guard, _providers, _settings, integrations
+from chegou_otel import _checks, _environment, _forks, _guard, _providers, _settings, _switch, integrations
 from chegou_otel._runtime import Runtime
 from chegou_otel._version import __version__
-from chegou_otel.delivery import folder
 from chegou_otel.delivery.endpoints import endpoints
 from chegou_otel.delivery.frames import Kind
 from chegou_otel.delivery.otlp import resource_block
 from chegou_otel.delivery.recorder import Recorder
-from chegou_otel.integrations import _categories, logbridge
-from chegou_otel.propagation import Propagation, hosts
+from chegou_otel.integrations import logbridge
+from chegou_otel.propagation import Propagation
 from chegou_otel.redaction import Redactor
 from chegou_otel.signals.bookkeeping import Bookkeeping
 from chegou_otel.signals.encoding import Encoder
 from chegou_otel.signals.logs import LogBridge
 from chegou_otel.signals.resource import create_resource, idle_reason, of_child, role_of
+from chegou_otel.signals.sampling import sampler
 from chegou_otel.signals.tracing import State
 
 if TYPE_CHECKING:
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
 
     from chegou_otel._settings import Options, Settings
+    from chegou_otel._switch import Off
 
 #: What a child of `multiprocessing` may take at its end, and its place behind whatever else runs there.
 _CHILD_SECONDS: Final = 0.25
@@ -72,6 +72,11 @@ class Telemetry:
     def skipped(self) -> dict[str, str]:
         return dict(self.runtime.skipped)
 
+    @property
+    def off(self) -> Off | None:
+        """Since when, by whom and where telemetry was switched off; ``None`` when it is on."""
+        return None if self.runtime.switch is None else self.runtime.switch.off
+
     def flush(self, timeout: float = 5.0) -> bool:
         """Send everything recorded so far; ``False`` when something was still held after ``timeout`` seconds of wall clock."""
         return self.runtime.recorder.flush(timeout)
@@ -81,7 +86,8 @@ class Telemetry:
         return _shutdown(self, self.runtime.settings.exit_timeout if timeout is None else timeout)
 
     def __repr__(self) -> str:
-        return f"Telemetry(installed={list(self.installed)}, skipped={self.skipped}, idle={self.idle!r})"
+        off = f", {self.off}" if self.off else ""
+        return f"Telemetry(installed={list(self.installed)}, skipped={self.skipped}, idle={self.idle!r}{off})"
 
 
 def setup(service_name: str | None = None, **options: Unpack[Options]) -> Telemetry:
@@ -115,13 +121,15 @@ def start(arguments: Mapping[str, Any], sink: Callable[..., Any] | None = None) 
     global _current
     _hook_process()
     settings, warnings = _settings.load(arguments)
-    settings = _usable(settings, arguments, warnings)
+    settings = _checks.usable(settings, arguments, warnings)
     idle = None if sink else _idle(settings)
     role = role_of(sys.argv)
     resource = create_resource(settings, role, __version__)
     recorder = _recorder(settings, resource, sink, arguments, deliver=idle is None)
     runtime = _runtime(settings, resource, role, recorder=recorder, recording=idle is None)
     logbridge.install(runtime)
+    if idle is None and sink is None:
+        _connect_switch(runtime, str(resource.attributes["service.name"]))
     runtime.when_imported("multiprocessing.util", _hook_children)
     installed = integrations.install_all(runtime)
     warnings += _environment.warnings(os.environ)
@@ -132,37 +140,6 @@ def start(arguments: Mapping[str, Any], sink: Callable[..., Any] | None = None) 
     for warning in warnings:
         logger.warning("%s", warning)
     return _current
-
-
-def _usable(settings: Settings, arguments: Mapping[str, Any], warnings: list[str]) -> Settings:
-    """Names and patterns that only their owners can judge: wrong ones raise as arguments, and are left out with a warning otherwise."""
-    checks: dict[str, Callable[[str], object]] = {
-        "integrations": integrations.check_name,
-        "disabled_integrations": integrations.check_name,
-        "redact_keys": lambda key: Redactor(keys=(key,)),
-        "redact_allow_keys": lambda key: Redactor(allow_keys=(key,)),
-        "redact_patterns": lambda pattern: Redactor(patterns=(pattern,)),
-        "propagate_to": hosts.host_pattern,
-        "trust_from": hosts.network,
-        "rq_job_categories": _categories.parse,
-    }
-    found: dict[str, Any] = {}
-    for name, check in checks.items():
-        good = []
-        for item in getattr(settings, name) or ():
-            try:
-                check(item)
-                good.append(item)
-            except ValueError as error:
-                if name in arguments:
-                    raise
-                warnings.append(f"CHEGOU_OTEL_{name.upper()}: {item!r} is ignored ({error})")
-        if len(good) < len(getattr(settings, name) or ()):
-            found[name] = tuple(good) or (None if name == "integrations" else ())
-    reason = folder.trouble(settings.spool_dir) if settings.spool_dir else ""
-    if reason:
-        warnings.append(f"spool_dir={settings.spool_dir!r} is not used ({reason}); what is not delivered yet lies in the default place")
-    return dataclasses.replace(settings, **found)
 
 
 def _idle(settings: Settings) -> str | None:
@@ -210,7 +187,7 @@ def _runtime(settings: Settings, resource: Resource, role: str, *, recorder: Rec
     metrics = _providers.registry(recorder.append if recording and settings.metrics and not off("METRICS") else _discard, settings)
     bridge = LogBridge(recorder.append, encoder)
     bridge.recording = recording and settings.logs and not off("LOGS")
-    traces = _providers.tracer_provider(state, resource, skipped)
+    traces = _providers.tracer_provider(state, resource, sampler(settings.sampling), skipped)
     meters = _providers.meter_provider(metrics, encoder, resource, skipped)
     _providers.logger_provider(recorder.append if bridge.recording else _discard, encoder, resource, skipped)
     runtime = Runtime(
@@ -224,6 +201,23 @@ def _runtime(settings: Settings, resource: Resource, role: str, *, recorder: Rec
     recorder.at_hand.append(runtime.collect_at_hand)
     recorder.handlers[Kind.MEASUREMENT] = runtime.replay
     return runtime
+
+
+def _connect_switch(runtime: Runtime, service: str) -> None:
+    remote, url = None, runtime.settings.switch_redis_url
+    if url:
+        try:
+            from chegou_otel.integrations._switch_redis import Remote
+
+            remote = Remote(url, (_switch.KEY, f"{_switch.KEY}:{service}"))
+        except Exception as error:
+            _guard.pass_foreign(error)
+            runtime.skipped["switch_redis_url"] = f"{type(error).__name__}: {error}"
+        else:
+            runtime.on_shutdown.append(remote.stop)
+    runtime.switch = _switch.Switch(runtime, service, remote)
+    runtime.recorder.is_off = runtime.switch.look
+    runtime.switch.look()
 
 
 def _has_metrics_only(runtime: Runtime) -> bool:

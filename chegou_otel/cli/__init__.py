@@ -18,6 +18,8 @@ COMMANDS = {
     "find": "chegou_otel.cli.find",
     "doctor": "chegou_otel.cli.doctor",
     "rq-reporter": "chegou_otel.cli.rq_reporter",
+    "off": "chegou_otel.cli.off",
+    "on": "chegou_otel.cli.on",
 }
 
 # The extra that brings a library which a command may miss.

@@ -81,21 +81,22 @@ def choose(service: str, spool_dir: str | None) -> tuple[str | None, str]:
 def _own(path: str, *, verify_parent: bool) -> None:
     """Make the folder and its parent when they are absent. Ours are 0700, no symbolic links, and nobody else's."""
     parent = path.rpartition("/")[0]
-    _make(parent)
+    make(parent)
     if verify_parent:
         _verify(parent)
-    _make(path)
+    make(path)
     _verify(path)
     if not os.access(path, os.W_OK | os.X_OK):
         raise PermissionError(13, "not writable")
 
 
-def _make(path: str) -> None:
+def make(path: str) -> None:
+    """A folder of ours, and what is missing above it."""
     if os.path.isdir(path):  # noqa: PTH112
         return
     above = path.rpartition("/")[0]
     if above:
-        _make(above)
+        make(above)
     try:
         os.mkdir(path, 0o700)  # noqa: PTH102
     except FileExistsError:

@@ -97,3 +97,14 @@ _GOLDEN: Final = 0x9E3779B1
 def seed(generation: int) -> int:
     """What the CRCs of one generation are mixed with."""
     return generation * _GOLDEN & 0xFFFFFFFF
+
+
+class _Nothing:
+    """Stands for a segment while there is none: every frame takes the slow path."""
+
+    position = floor = 0
+    limit = -1
+    scopes: frozenset[int] = frozenset()
+
+
+NOTHING: Final = _Nothing()

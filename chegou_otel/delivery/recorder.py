@@ -19,7 +19,7 @@ from chegou_otel import _forks, _guard
 from chegou_otel.delivery import handover, ledger, process, segments, sockets
 from chegou_otel.delivery.courier import Courier
 from chegou_otel.delivery.folder import Storage
-from chegou_otel.delivery.frames import FRAME_HEADER, NO_SCOPE, W_MORE, Kind, Priority, Reason
+from chegou_otel.delivery.frames import FRAME_HEADER, NO_SCOPE, NOTHING, W_MORE, Kind, Priority, Reason
 from chegou_otel.delivery.origin import ours
 from chegou_otel.delivery.pool import Pool
 from chegou_otel.delivery.protocols import prepare
@@ -90,6 +90,8 @@ class Recorder:
         self.endpoints = dict(endpoints or {}) if deliver else {}
         #: Whether it was said that delivery fails. A child does not say again what its parent said.
         self.down = False
+        self.is_off: Callable[[], bool] = lambda: False  # asked in each round: whether telemetry is switched off
+        self.muted = False
         self.pool = Pool(
             service,
             os.fspath(spool_dir) if spool_dir else None,
@@ -116,7 +118,7 @@ class Recorder:
 
     def _start(self) -> None:
         self._lock = threading.RLock()
-        self._segment: Any = _NOTHING
+        self._segment: Any = NOTHING
         #: In the slow path; what a signal handler records meanwhile waits in ``_late``.
         self._busy = False
         self._late: list[tuple[Kind, Scope | None, bytes, Priority]] = []
@@ -166,6 +168,7 @@ class Recorder:
         """First frame, checkpoint, new scope, full segment, pressure. With the lock held."""
         if self._sink is not None:
             self._sink(kind, scope, payload)
+        if self._sink is not None or self.muted:
             return True
         if self._busy:
             self._late.append((kind, scope, payload, priority))
@@ -184,6 +187,8 @@ class Recorder:
     def _place(self, kind: Kind, scope: Scope | None, payload: bytes, priority: Priority) -> Reason | None:
         if self._closed:
             return Reason.CLOSED
+        if self.courier is None and not self._become and self.is_off():
+            return None  # the first of a process, in which nobody has looked yet
         pool = self.pool
         segment = pool.current
         room = len(payload) + FRAME_HEADER + 4
@@ -217,6 +222,12 @@ class Recorder:
             ledger.move(self.loose, segment.longs)
         if self.endpoints and not self._become:
             self._wake()
+
+    def mute(self, muted: bool) -> None:
+        """From now on nothing is recorded, nor counted as lost: somebody wants it so. What is held stays."""
+        with self._lock:
+            self.muted = muted
+            self._segment = NOTHING
 
     def start(self) -> None:
         """Start the courier now, not with the first frame: for a process that has metrics only."""
@@ -264,7 +275,7 @@ class Recorder:
             self._sink = None
             self.pool.become(segment, self._resource)
             own = self.pool.current
-            self._segment = own or _NOTHING
+            self._segment = NOTHING if own is None or self.muted else own
             if own is not None:
                 own.limit = min(own.capacity, own.position + STRIDE)
 
@@ -331,20 +342,9 @@ class Recorder:
             self.courier.stop()
         with self._lock:
             self._closed = True
-            self._segment = _NOTHING
+            self._segment = NOTHING
             for account in self.pool.close():
                 ledger.move(account, self.loose)
         if self.courier is not None:
             self.courier.last_words()
         return done
-
-
-class _Nothing:
-    """Stands for a segment while there is none: every frame takes the slow path."""
-
-    position = floor = 0
-    limit = -1
-    scopes: frozenset[int] = frozenset()
-
-
-_NOTHING: Final = _Nothing()

@@ -59,9 +59,8 @@ def correlation_block(correlation: Correlation) -> bytes:
 _FROM_CLIENT: Final = otlp.attribute(otlp.SPAN, "correlation_id.source", "client")
 
 
-@final
 class Span(SdkSpan):
-    """A recording span. Made by :class:`~chegou_otel.signals.tracing.Tracer` only."""
+    """A recording span. Made by :class:`~chegou_otel.signals.tracing.Tracer` only; of its kind there is one more, ``Unsampled``."""
 
     # Set by Tracer.begin, one by one: calling an __init__ would cost as much as the rest of it.
     tracer: Tracer
@@ -331,6 +330,8 @@ class QuietSpan(NonRecordingSpan):
 
     #: Whatever the context says: nothing here leads to a span.
     flags: Final = 0
+    #: Whether a sampler ruled it out, and with it whatever happens below.
+    dropped = False
 
     def set_static(self, static: Static) -> None:
         """Nothing is recorded."""

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from opentelemetry import context as context_api
 from opentelemetry.context import Context, attach
 from opentelemetry.sdk import trace as sdk
-from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased, StaticSampler
-from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, SpanContext, SpanKind, TraceFlags, TraceState
+from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, SpanKind, TraceState
 from opentelemetry.trace import Span as ApiSpan
 from opentelemetry.trace import get_current_span as current_span
 from opentelemetry.trace.propagation import _SPAN_KEY
@@ -26,6 +24,7 @@ from chegou_otel.delivery.frames import Kind, Priority
 from chegou_otel.signals import misuse
 from chegou_otel.signals.current import CurrentSpan
 from chegou_otel.signals.encoding import Encoder, Static
+from chegou_otel.signals.sampling import decide, follow, judge
 from chegou_otel.signals.spans import _UNSET, QuietSpan, Span, correlation_block
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ _bits = rng.getrandbits
 class State:
     """What all tracers of the process share, replaced as a whole by ``setup()`` and emptied by ``shutdown()``."""
 
-    __slots__ = ("append", "armed", "encoder", "fast", "fast_remote", "fast_root", "max_events", "max_links", "processor")
+    __slots__ = ("append", "armed", "encoder", "fast", "fast_remote", "fast_root", "follows", "max_events", "max_links", "processor")
 
     def __init__(self, append: Append, encoder: Encoder, *, fast: bool, max_events: int = 128, max_links: int = 128) -> None:
         self.append = append
@@ -61,6 +60,8 @@ class State:
         #: children of a sampled remote one.
         self.fast = fast
         self.fast_root = self.fast_remote = False
+        #: Nor for children of what it ruled out.
+        self.follows = False
         self.max_events = max_events
         self.max_links = max_links
         self.processor: Any = None
@@ -137,6 +138,8 @@ class Tracer(sdk.Tracer):
             span.flags = _SAMPLED_RANDOM
             span._trace_state = span._parent_context = span._lazy_context = None
             return span
+        if self.state.follows and (quiet := follow(above)) is not None:
+            return quiet
         parent = above.get_span_context() if isinstance(above, ApiSpan) else None
         if parent is None or not parent.is_valid:
             parent = None
@@ -149,27 +152,7 @@ class Tracer(sdk.Tracer):
             span._trace_state = span._lazy_context = None
             span._parent_context = parent
             return span
-        return self._sampled(parent, static, ctx, attributes, links)
-
-    def _sampled(self, parent: SpanContext | None, static: Static, ctx: Context, attributes: Any, links: Any) -> Span | QuietSpan:
-        """The general way: the sampler and the ID generator are asked, as in the SDK."""
-        ids = self.id_generator
-        trace_id = parent.trace_id if parent else ids.generate_trace_id()
-        told: Any = {**static.attributes, **attributes} if attributes else static.attributes
-        verdict = self.sampler.should_sample(ctx, trace_id, static.name, _KINDS[static.kind], told, links)
-        random_bit = (parent.trace_flags & 2) if parent else (2 if ids.is_trace_id_random() else 0)
-        flags = random_bit | (_SAMPLED if verdict.decision.is_sampled() else 0)  # type: ignore[no-untyped-call]
-        if not verdict.decision.is_recording():  # type: ignore[no-untyped-call]
-            return QuietSpan(SpanContext(trace_id, ids.generate_span_id(), False, TraceFlags(flags), verdict.trace_state))
-        span = _new(Span)
-        span.trace_bytes = trace_id.to_bytes(16)
-        span.parent_bytes = parent.span_id.to_bytes(8) if parent else b""
-        span.span_bytes = ids.generate_span_id().to_bytes(8)
-        span.flags = flags
-        span._trace_state = verdict.trace_state or None
-        span._parent_context = parent
-        span._lazy_context = None
-        return span
+        return decide(self, above, parent, static, ctx, attributes, links)
 
     def leaf(
         self,
@@ -258,9 +241,6 @@ class Tracer(sdk.Tracer):
         return CurrentSpan(start, flags, end=end_on_exit)
 
 
-_KINDS: Final = list(SpanKind)
-
-
 class TracerProvider(sdk.TracerProvider):
     """The SDK's provider with our tracers. Shutting it down switches it off; ``setup()`` switches it on again."""
 
@@ -270,7 +250,7 @@ class TracerProvider(sdk.TracerProvider):
     def __init__(self, state: State, resource: Resource, *, sampler: Sampler | None = None) -> None:
         super().__init__(sampler=sampler, resource=resource, span_limits=_limits(state), shutdown_on_exit=False)
         self.state = state
-        self._judge(state)
+        judge(state, self.sampler, self.id_generator)
 
     def rearm(self, state: State, resource: Resource, sampler: Sampler | None) -> None:
         """A later ``setup()``: the same provider, and every tracer handed out before, with a new state."""
@@ -278,19 +258,12 @@ class TracerProvider(sdk.TracerProvider):
         self._resource = resource
         if sampler is not None:
             self.sampler = sampler
-        self._judge(state)
+        judge(state, self.sampler, self.id_generator)
         for tracer in self._tracers.values():
             tracer.state = state  # type: ignore[attr-defined]
             tracer.resource = resource
             tracer.sampler = self.sampler
         self._adopt_processors()
-
-    def _judge(self, state: State) -> None:
-        """Which questions need not be asked."""
-        own_ids = type(self.id_generator) is RandomIdGenerator
-        state.fast = own_ids and is_plain(self.sampler)
-        for name, asked in (("fast_root", "_root"), ("fast_remote", "_remote_parent_sampled")):
-            setattr(state, name, state.fast and (self.sampler is ALWAYS_ON or getattr(self.sampler, asked, None) is ALWAYS_ON))
 
     def get_tracer(
         self, instrumenting_module_name: str, instrumenting_library_version: str | None = None, schema_url: str | None = None,
@@ -326,13 +299,6 @@ def _limits(state: State) -> sdk.SpanLimits:
         max_attributes=count, max_span_attributes=count, max_event_attributes=count, max_link_attributes=count,
         max_events=state.max_events, max_links=state.max_links, max_attribute_length=length, max_span_attribute_length=length,
     )  # fmt: skip
-
-
-def is_plain(sampler: Sampler) -> bool:
-    """Whether children of a recording local parent are always recorded, so that the sampler need not be asked."""
-    if isinstance(sampler, StaticSampler):
-        return sampler is ALWAYS_ON
-    return type(sampler) is ParentBased and sampler._local_parent_sampled is ALWAYS_ON
 
 
 __all__ = ["INVALID_SPAN", "State", "TraceState", "Tracer", "TracerProvider", "activate", "deactivate"]

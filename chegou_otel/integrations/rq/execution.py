@@ -21,7 +21,7 @@ from chegou_otel import correlation as _correlation
 from chegou_otel._guard import guarded
 from chegou_otel.correlation import Correlation, reset
 from chegou_otel.integrations.redis import QUIET
-from chegou_otel.integrations.rq import resources, shape
+from chegou_otel.integrations.rq import resources, shape, untold
 from chegou_otel.integrations.rq.carrier import function_of
 from chegou_otel.integrations.rq.claims import Claims
 from chegou_otel.integrations.rq.enqueue import system
@@ -80,7 +80,7 @@ class Execution:
     def watch(self) -> None:
         """From here on what the span becomes is told at once, if there is a teller."""
         span = self.span
-        if type(span) is Span and self.id and type(span.extra) is not Watched:
+        if isinstance(span, Span) and self.id and type(span.extra) is not Watched:
             span.extra = Watched(span.extra, self)
             span._event_list = WatchedEvents(span._event_list or (), self)
 
@@ -146,7 +146,7 @@ class Executions:
         if made is None or made.job is not job:
             made = self._make(worker, job, queue, since, execution)
         made.start = nanoseconds(since) if since else time_ns()
-        if type(made.span) is Span:
+        if isinstance(made.span, Span):
             made.span._start_time = made.start
         made.used = resources.begin(forked=self.forked)
         if since:
@@ -175,16 +175,17 @@ class Executions:
             base[_SPAN_KEY] = NonRecordingSpan(place.parent)
         context = Context({**base, _correlation.KEY: known, QUIET: True})
         static = self.static(queue.name, function_of(job))
-        span: Any = self.tracer.begin(static, {**_facts(worker, job, since), **place.facts}, context=context, links=place.links)
+        asked = untold.asked(self.tracer, context, job, place)
+        span: Any = self.tracer.begin(static, {**_facts(worker, job, since), **place.facts}, context=asked, links=place.links)
         place.take(span)
         own = getattr(execution or getattr(worker, "execution", None), "id", "")
-        if own and type(span) is Span:
+        if own and isinstance(span, Span):
             span.span_bytes = span_id_of(own)
         shape.adopt(job, span, known)
         context = Context({**context, _SPAN_KEY: getattr(span, "inner", span)})
         made = Execution(self, span, context, static, job, queue.name, known)
         made.id = own
-        if type(span) is Span:
+        if isinstance(span, Span):
             made.wait, made.late = span.extra.get("rq.job.queue_wait"), span.extra.get("rq.job.schedule_lateness")
         return made
 
@@ -200,7 +201,7 @@ class Executions:
         if teller is not None:
             teller.ending(execution)
         facts = {**used, "rq.job.status": Safe(outcome)}
-        if type(span) is Span:
+        if isinstance(span, Span):
             span.extra.update(facts)
         else:
             span.set_attributes(facts)
@@ -212,6 +213,9 @@ class Executions:
         error = type_name(execution.error) if execution.error is not None else ""
         self.count(execution.queue, execution.function, outcome, ((end or time_ns()) - execution.start) / 1e9, used, error, span)
         span.end(end)
+        if more is not None and not untold.is_told(span):
+            facts = untold.facts_of(execution.queue, execution.function, outcome, span.extra, more)
+            untold.tell(span.trace_bytes, span.span_bytes, execution.correlation, outcome, FAILED[outcome], facts)
         if teller is not None:
             teller.ended(execution)
 

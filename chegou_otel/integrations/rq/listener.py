@@ -11,16 +11,19 @@ from time import time_ns
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, SpanContext, Status, StatusCode, TraceFlags
+from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, Status, StatusCode, TraceFlags
+from opentelemetry.trace.propagation import _SPAN_KEY
 
 from chegou_otel._guard import guarded
 from chegou_otel.correlation import Correlation
 from chegou_otel.delivery import process
 from chegou_otel.delivery.frames import Kind
 from chegou_otel.delivery.handover import Hold
+from chegou_otel.integrations.rq import untold
 from chegou_otel.integrations.rq.outcomes import FAILED
 from chegou_otel.integrations.rq.teller import matter
 from chegou_otel.signals.encoding import Safe
+from chegou_otel.signals.sampling import UNSAMPLED
 from chegou_otel.signals.spans import _UNSET, Span
 
 if TYPE_CHECKING:
@@ -117,12 +120,22 @@ class Listener:
 
     def _tell(self, known: Mapping[str, Any], outcome: str, more: Mapping[str, Any], end: int | None) -> None:
         executions = self._executions
-        static = executions.static(known["queue"], known["function"])
-        # In a context of its own: the courier's, in which the sweep runs, suppresses what is recorded by the way.
-        span: Any = executions.tracer.begin(static, None, known["start"], context=Context())
-        if type(span) is not Span:
+        seconds = None if end == 0 else (max(known["start"], end or time_ns()) - known["start"]) / 1e9
+        trace, own, parent = (bytes.fromhex(known[key]) for key in ("trace", "span", "parent"))
+        if not known["flags"] & TraceFlags.SAMPLED and UNSAMPLED not in known["facts"]:
+            executions.count(known["queue"], known["function"], outcome, seconds, more)
+            facts = untold.facts_of(known["queue"], known["function"], outcome, known["facts"], more)
+            untold.tell(trace, own, Correlation(known["correlation"], "job"), outcome, FAILED[outcome], facts)
             return
-        span.trace_bytes, span.span_bytes, span.parent_bytes = (bytes.fromhex(known[key]) for key in ("trace", "span", "parent"))
+        static = executions.static(known["queue"], known["function"])
+        # In a context of its own: the courier's, in which the sweep runs, suppresses what is recorded by the way. The sampler was asked
+        # when the execution began, and follows.
+        begun = NonRecordingSpan(SpanContext(int.from_bytes(trace), int.from_bytes(own), False, TraceFlags(TraceFlags.SAMPLED)))
+        span: Any = executions.tracer.begin(static, None, known["start"], context=Context({_SPAN_KEY: begun}))
+        if not isinstance(span, Span):
+            executions.count(known["queue"], known["function"], outcome, seconds, more)
+            return
+        span.trace_bytes, span.span_bytes, span.parent_bytes = trace, own, parent
         span.flags = known["flags"]
         span._parent_context = span._lazy_context = span._trace_state = None
         span._link_list = [Link(SpanContext(trace, own, True, TraceFlags(flags))) for trace, own, flags in known["links"]] or None
@@ -132,7 +145,6 @@ class Listener:
             span.add_event(name, {key: _safe(value) for key, value in attributes.items()}, timestamp)
         span._status = _UNSET
         span.set_status(Status(StatusCode.ERROR, FAILED[outcome]))
-        seconds = None if end == 0 else (max(known["start"], end or time_ns()) - known["start"]) / 1e9
         executions.count(known["queue"], known["function"], outcome, seconds, more, span=span)
         span.end(max(known["start"], known["last"] if end == 0 else end or time_ns()))
 

@@ -56,6 +56,8 @@ def make_worker(runtime: Runtime, original: Callable[..., Any]) -> Callable[...,
 @guarded
 def _keep(runtime: Runtime) -> None:
     runtime.keep_measurements()
+    if runtime.switch is not None:
+        runtime.switch.begin()
 
 
 def make_quiet(runtime: Runtime, original: Callable[..., Any]) -> Callable[..., Any]:

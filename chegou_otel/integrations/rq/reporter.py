@@ -121,7 +121,7 @@ class Reporter:
             attach(Context({_SUPPRESS_INSTRUMENTATION_KEY: True, QUIET: True}))
             self._bell.acquire(timeout=_START_DELAY)
             while not self._stopping:
-                for post in self._all_posts():
+                for post in () if self._runtime.recorder.muted else self._all_posts():
                     post.round()
                 self._bell.acquire(timeout=LEASE_SECONDS / _ROUNDS)
             for post in self._posts.values():

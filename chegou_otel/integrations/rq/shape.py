@@ -39,7 +39,7 @@ class Place(NamedTuple):
 
     def take(self, span: Any) -> None:
         """Give ``span``, just begun, the trace that all attempts of this round share."""
-        if self.trace_id is not None and type(span) is Span:
+        if self.trace_id is not None and isinstance(span, Span):
             span.trace_bytes = self.trace_id
             span._lazy_context = None
 
@@ -112,7 +112,7 @@ def carried(span: Any, known: Correlation, job: Any, shape: str, cron: str = "")
 
 def ids(span: Any) -> tuple[str, str, int]:
     """Trace ID, span ID and flags of a span; empty when there is none."""
-    if type(span) is Span:
+    if isinstance(span, Span):
         return span.trace_bytes.hex(), span.span_bytes.hex(), span.flags
     context = span.get_span_context() if span is not None else None
     if context is None or not context.is_valid:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from chegou_otel._guard import guarded
 from chegou_otel.delivery import process
 from chegou_otel.delivery.frames import W_SETTLED, Kind, Priority
+from chegou_otel.signals.sampling import UNSAMPLED, Unsampled
 from chegou_otel.signals.spans import Span
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Teller:
     @guarded
     def began(self, execution: Execution) -> None:
         span = execution.span
-        if type(span) is not Span or not execution.id:
+        if not isinstance(span, Span) or not execution.id:
             return
         execution.watch()
         varying = _encode([self.pid, self._started, execution.start, execution.used])
@@ -61,9 +62,11 @@ class Teller:
     def fixed(execution: Execution, clean: Callable[[str, Any], Any]) -> str:
         """What ``began`` says of an execution whichever process runs it, up to the last bracket."""
         span = execution.span
-        if type(span) is not Span or not execution.id:
+        if not isinstance(span, Span) or not execution.id:
             return ""
         facts = {key: clean(key, value) for key, value in span.extra.items()}
+        if type(span) is Unsampled and span.kept:
+            facts[UNSAMPLED] = True
         ids = [span.trace_bytes.hex(), span.span_bytes.hex(), span.parent_bytes.hex()]
         links = [(link.context.trace_id, link.context.span_id, int(link.context.trace_flags)) for link in span._link_list or ()]
         what = [execution.queue, execution.function, *ids, span.flags, execution.correlation.id, facts, links]
@@ -86,7 +89,7 @@ class Teller:
     def ending(self, execution: Execution) -> None:
         """From here on the span is about to tell itself: its last changes need not be told one by one."""
         span = execution.span
-        if type(span) is Span and type(span.extra) is Watched:
+        if isinstance(span, Span) and type(span.extra) is Watched:
             span.extra = dict(span.extra)
             span._event_list = list(span._event_list or ()) or None
 

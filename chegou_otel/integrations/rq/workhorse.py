@@ -54,7 +54,9 @@ class Horses:
 
     @guarded
     def reserve(self, worker: Any) -> None:
-        recorder = self.runtime.recorder
+        recorder, switch = self.runtime.recorder, self.runtime.switch
+        if switch is not None:
+            switch.look()  # the work-horse will not
         for stale in recorder.pool.out:  # an alarm struck before it was drained; a worker has one work-horse at a time
             recorder.drain(stale, 0.0)
         self.segment = recorder.reserve()
