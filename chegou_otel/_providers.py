@@ -11,12 +11,15 @@ from opentelemetry.metrics import _internal as _metrics_state
 
 from chegou_otel._version import __version__
 from chegou_otel.signals.aggregation import Aggregation
+from chegou_otel.signals.flushing import Flushing
 from chegou_otel.signals.logs import FrameProcessor, LoggerProvider
 from chegou_otel.signals.meter import MeterProvider, Reader
 from chegou_otel.signals.metrics import Registry
 from chegou_otel.signals.tracing import State, TracerProvider
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace.sampling import Sampler
 
@@ -69,6 +72,14 @@ def logger_provider(append: Append, encoder: Encoder, resource: Resource, skippe
         skipped["logs"] = _taken("logger", existing)
     else:
         _logs.set_logger_provider(LoggerProvider(FrameProcessor(append, encoder), resource))
+
+
+def flush_by(flush: Callable[[float], bool]) -> None:
+    """Whoever flushes a provider of ours flushes what the process recorded."""
+    providers: tuple[object, ...] = (trace._TRACER_PROVIDER, _metrics_state._METER_PROVIDER, _logs_state._LOGGER_PROVIDER)
+    for provider in providers:
+        if isinstance(provider, Flushing):
+            provider.flush = flush
 
 
 def _taken(what: str, existing: Any) -> str:

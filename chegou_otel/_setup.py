@@ -190,6 +190,7 @@ def _runtime(settings: Settings, resource: Resource, role: str, *, recorder: Rec
     traces = _providers.tracer_provider(state, resource, sampler(settings.sampling), skipped)
     meters = _providers.meter_provider(metrics, encoder, resource, skipped)
     _providers.logger_provider(recorder.append if bridge.recording else _discard, encoder, resource, skipped)
+    _providers.flush_by(recorder.flush)
     runtime = Runtime(
         settings=settings, recorder=recorder, encoder=encoder, metrics=metrics, bridge=bridge,
         propagation=Propagation(settings.propagate_to, settings.trust_from), tracer_provider=traces, meter_provider=meters,

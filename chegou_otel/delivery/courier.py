@@ -58,6 +58,8 @@ class Courier:
         self._bell = _thread.allocate_lock()
         self._bell.acquire()
         self._stopping: bool = False
+        self._end = _thread.allocate_lock()  # free once it stops: ends the pauses of a flush
+        self._end.acquire()
         self._scan_at = 0.0
         self._collect_at = time.monotonic() + recorder.collect_interval
         # A raw thread: Thread.start() hands over under locks, and an alarm that strikes in there is lost. Whoever holds
@@ -99,7 +101,7 @@ class Courier:
     def flush(self, timeout: float) -> bool:
         """Send everything that was recorded before this call; True when it was delivered (or refused for good)."""
         request = _Flush(time.monotonic() + timeout)
-        if _thread.get_ident() == self._ident:
+        if self._stopping or _thread.get_ident() == self._ident:
             return False
         if not self.begin():  # its work is done here
             if self._running.acquire(blocking=False):
@@ -137,7 +139,9 @@ class Courier:
             run()
 
     def stop(self, timeout: float = 0.2) -> None:
-        self._stopping = True
+        if not self._stopping:
+            self._stopping = True
+            self._end.release()
         self.wake()
         if _thread.get_ident() != self._ident and self._running.acquire(timeout=timeout):
             self._running.release()
@@ -217,19 +221,22 @@ class Courier:
             waiting, pause, result = list(self._lanes), FLUSH_PAUSE, True
             while waiting:
                 left = [lane for place, lane in enumerate(waiting) if not self._flush_lane(lane, request.deadline, len(waiting) - place)]
-                # Where nobody listens now, nobody will in a moment.
-                waiting = [lane for lane in left if lane.last is None or lane.last.verdict is not Verdict.UNSENT]
+                waiting = [lane for lane in left if self._worth_a_pause(lane, request.deadline)]
                 result = result and len(waiting) == len(left)
-                if waiting and time.monotonic() + pause >= request.deadline:
+                if waiting and (time.monotonic() + pause >= request.deadline or self._end.acquire(timeout=pause)):
                     result = False
                     break
-                if waiting:
-                    time.sleep(pause)
                 pause *= 2
-            request.result = result
+            request.result = result and not self._stopping  # else what is held may be out of sight already
             self._tidy()
         finally:
             request.done.release()
+
+    def _worth_a_pause(self, lane: Lane, end: float) -> bool:
+        """Where nobody listens now, nobody will in a moment; and who said when to come again meant it."""
+        if lane.circuit.told and lane.circuit.until >= end:
+            return False
+        return lane.last is None or lane.last.verdict is not Verdict.UNSENT
 
     def _flush_lane(self, lane: Lane, end: float, shares: int) -> bool:
         """Whether the lane has nothing left of what was recorded before the flush."""

@@ -25,6 +25,7 @@ from chegou_otel.delivery import otlp
 from chegou_otel.delivery.frames import Kind, Priority
 from chegou_otel.redaction import REDACTED
 from chegou_otel.signals.errors import describe
+from chegou_otel.signals.flushing import Flushing
 from chegou_otel.signals.spans import Span
 
 if TYPE_CHECKING:
@@ -243,7 +244,7 @@ def is_telling(value: object) -> bool:
     return isinstance(value, _TELLING)
 
 
-class LoggerProvider(sdk.LoggerProvider):
+class LoggerProvider(Flushing, sdk.LoggerProvider):
     """The SDK's provider; what is emitted through the Logs API is encoded by us."""
 
     _logger_cache_lock = _forks.FreeLock()

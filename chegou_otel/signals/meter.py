@@ -19,6 +19,7 @@ from chegou_otel.delivery.frames import Kind, Priority
 from chegou_otel.signals import points
 from chegou_otel.signals.aggregation import ADDED_UP, Aggregation, overflow_warning
 from chegou_otel.signals.exemplars import Origin, origin_of
+from chegou_otel.signals.flushing import Flushing
 from chegou_otel.signals.outbox import Outbox
 
 if TYPE_CHECKING:
@@ -193,7 +194,7 @@ class Consumer(SynchronousMeasurementConsumer):
         }
 
 
-class MeterProvider(sdk.MeterProvider):
+class MeterProvider(Flushing, sdk.MeterProvider):
     """The SDK's provider with our reader and consumer. Switched off by ``shutdown()``, on again by ``setup()``."""
 
     _lock = _forks.FreeLock()

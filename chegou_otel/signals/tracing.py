@@ -24,6 +24,7 @@ from chegou_otel.delivery.frames import Kind, Priority
 from chegou_otel.signals import misuse
 from chegou_otel.signals.current import CurrentSpan
 from chegou_otel.signals.encoding import Encoder, Static
+from chegou_otel.signals.flushing import Flushing
 from chegou_otel.signals.sampling import decide, follow, judge
 from chegou_otel.signals.spans import _UNSET, QuietSpan, Span, correlation_block
 
@@ -241,7 +242,7 @@ class Tracer(sdk.Tracer):
         return CurrentSpan(start, flags, end=end_on_exit)
 
 
-class TracerProvider(sdk.TracerProvider):
+class TracerProvider(Flushing, sdk.TracerProvider):
     """The SDK's provider with our tracers. Shutting it down switches it off; ``setup()`` switches it on again."""
 
     _tracers_lock = _forks.FreeLock()

@@ -102,7 +102,7 @@ def serve(**answer):
 class GrpcReceiver:
     """A real gRPC server. ``plan`` holds callables of the context for the next calls, whose bytes are the answer; ``judge`` sees all."""
 
-    def __init__(self, credentials=None, **options):
+    def __init__(self, credentials=None, port=0, **options):
         import grpc
 
         self.plan = []
@@ -116,7 +116,7 @@ class GrpcReceiver:
             handlers = {method: grpc.unary_unary_rpc_method_handler(self._taker(signal))}
             self.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
         add = self.server.add_insecure_port if credentials is None else lambda at: self.server.add_secure_port(at, credentials)
-        self.port = add("127.0.0.1:0")
+        self.port = add(f"127.0.0.1:{port}")
         self.url = f"{'https' if credentials else 'http'}://127.0.0.1:{self.port}"
         self.server.start()
 

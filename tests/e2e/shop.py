@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -128,6 +130,35 @@ class Shop:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         self.receiver.close()
+
+
+class Customers:
+    """Requests, until told to stop. A broken connection is what a kill looks like from outside."""
+
+    def __init__(self, port, count=3, pause=0.0):
+        self.port, self.pause = port, pause
+        self.answered = 0
+        self._stop = threading.Event()
+        self.threads = [threading.Thread(target=self._buy) for _ in range(count)]
+        for thread in self.threads:
+            thread.start()
+
+    def _buy(self):
+        while not self._stop.is_set():
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+            try:
+                connection.request("GET", "/buy/")
+                self.answered += connection.getresponse().status == 200
+            except (OSError, http.client.HTTPException):
+                self._stop.wait(0.02)
+            finally:
+                connection.close()
+            self._stop.wait(self.pause)
+
+    def leave(self):
+        self._stop.set()
+        for thread in self.threads:
+            thread.join()
 
 
 @pytest.fixture

@@ -2,50 +2,20 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import signal
-import threading
 from collections import Counter
 
 import psutil
 import pytest
 
 from tests.delivery.receiver import wait_for
-from tests.e2e.shop import attributes
+from tests.e2e.shop import Customers, attributes
 from tests.redis_server import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 # -- web workers -------------------------------------------------------------------------------------------------------
-
-
-class Customers:
-    """Requests, until told to stop. A broken connection is what a kill looks like from outside."""
-
-    def __init__(self, port, count=3):
-        self.port = port
-        self.answered = 0
-        self._stop = threading.Event()
-        self.threads = [threading.Thread(target=self._buy) for _ in range(count)]
-        for thread in self.threads:
-            thread.start()
-
-    def _buy(self):
-        while not self._stop.is_set():
-            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
-            try:
-                connection.request("GET", "/buy/")
-                self.answered += connection.getresponse().status == 200
-            except (OSError, http.client.HTTPException):
-                self._stop.wait(0.02)
-            finally:
-                connection.close()
-
-    def leave(self):
-        self._stop.set()
-        for thread in self.threads:
-            thread.join()
 
 
 @pytest.mark.parametrize(("preload", "kills"), [(True, 36), (False, 14)], ids=["preload", "each its own"])

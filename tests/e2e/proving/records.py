@@ -44,6 +44,17 @@ def work(seconds):
     note(f"done {os.getpid()}")
 
 
+def work_in_bursts(seconds):
+    """As ``work``, and leaves the machine to others in between."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        for _ in range(5):
+            log()
+            span()
+        time.sleep(0.01)
+    note(f"done {os.getpid()}")
+
+
 def tell(what):
     """A job: in the work-horse, and in a process that it starts."""
     import multiprocessing
