@@ -1,4 +1,4 @@
-"""`python -m benchmarks [overhead] [rq] [footprint] [hanging] [--rounds N] [--requests N] [--json FILE]`."""
+"""`python -m benchmarks [overhead] [rq] [footprint] [hanging] [faults] [--rounds N] [--requests N] [--json FILE]`."""
 
 import argparse
 import json
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.environments import MakeError
+from benchmarks.faults import faults
 from benchmarks.footprint import footprint
 from benchmarks.hanging import hanging
 from benchmarks.jobs import rq
@@ -21,6 +22,7 @@ BENCHMARKS: dict[str, Callable[[Servers, Plan, Say], dict[str, Any]]] = {
     "rq": rq,
     "footprint": footprint,
     "hanging": hanging,
+    "faults": faults,
 }
 
 

@@ -1,7 +1,6 @@
 """A collector that accepts and never answers: how much longer a job takes the worker, and how much longer it is between two jobs."""
 
 import contextlib
-import random
 import socket
 import threading
 from collections.abc import Iterator, Sequence
@@ -11,7 +10,7 @@ from benchmarks import environments
 from benchmarks.overhead import AGAIN, BARE, OURS, Plan, Say
 from benchmarks.runs import Variant, fill_database, in_turn
 from benchmarks.servers import Servers
-from benchmarks.stats import RESAMPLES, percentile
+from benchmarks.stats import apart, percentile
 from benchmarks.tables import table
 
 HANGING = "ours, collector hangs"
@@ -19,7 +18,6 @@ JOBS = 600  # p99 needs 500 samples
 SHARES = (0.5, 0.99)
 #: What a job's time and the gap may grow by, in ms, or the A/A resolution where that is larger.
 ALLOWED = (5.0, 50.0)
-BLOCKS = 10
 
 
 def hanging(servers: Servers, plan: Plan, say: Say) -> dict[str, Any]:
@@ -50,18 +48,9 @@ def _compared(times: dict[str, Sequence[float]]) -> dict[str, Any]:
     at = {name: [percentile(values, share) * 1e3 for share in SHARES] for name, values in times.items()}
     over = [stuck - well for stuck, well in zip(at[HANGING], at[OURS], strict=True)]
     rows = {name: {"ms": found, "over": over if name == HANGING else None} for name, found in at.items()}
-    resolution = [_resolution(times[BARE], times[AGAIN], share) for share in SHARES]
+    resolution = [apart(times[BARE], times[AGAIN], share) * 1e3 for share in SHARES]
     within = [grown <= max(allowed, smallest) for grown, allowed, smallest in zip(over, ALLOWED, resolution, strict=True)]
     return {"variants": rows, "resolution": resolution, "within": within}
-
-
-def _resolution(one: Sequence[float], other: Sequence[float], share: float) -> float:
-    """How far a percentile of the same lies from that of the same, in 95 of 100 cases (bootstrap, fixed seed), in ms."""
-    chance, found = random.Random(0), []
-    for _ in range(RESAMPLES // BLOCKS):
-        drawn = [percentile(chance.choices(values, k=len(values)), share) for values in (one, other)]
-        found.append(abs(drawn[0] - drawn[1]) * 1e3)
-    return percentile(found, 0.95)
 
 
 @contextlib.contextmanager
