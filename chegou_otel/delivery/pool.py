@@ -8,9 +8,9 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from chegou_otel import _forks
-from chegou_otel.delivery import folder, ledger, pressure, process
+from chegou_otel.delivery import folder, ledger, orphans, pressure, process
 from chegou_otel.delivery.folder import Storage
-from chegou_otel.delivery.frames import FRAME_HEADER, HEADER_BYTES, W_HELD, W_MORE, W_PID, W_POSITION, W_SHIPPER, W_SHIPPER_STARTED, Reason
+from chegou_otel.delivery.frames import FRAME_HEADER, HEADER_BYTES, W_MORE, W_PID, W_POSITION, W_SHIPPER, W_SHIPPER_STARTED, Reason
 from chegou_otel.delivery.segments import SHIPPER, WRITER, NotOurs, Segment, in_use
 
 if TYPE_CHECKING:
@@ -293,25 +293,20 @@ class Pool:
             self._choose()
         if self.storage.path is None:
             return 0
-        found: list[Segment] = []
-        for path in folder.segments(self.storage.path):
-            if len(self.adopted) + len(found) >= ADOPT_MAX:
+        paths = folder.segments(self.storage.path)
+        bound = orphans.SHARES * self.maximum * self.size - sum(each.size for each in self.adopted)
+        found = orphans.surplus(paths, self.hash, bound)
+        over = len(found)
+        for path in paths:
+            if len(self.adopted) + len(found) - over >= ADOPT_MAX:
                 break
-            try:
-                segment = Segment.open(path, self.hash)
-            except NotOurs:
-                continue
-            # A work-horse's is shipped by its parent, which tells the job's end by it.
-            if process.is_other(segment.longs[W_SHIPPER], segment.longs[W_SHIPPER_STARTED]) or not segment.lock(SHIPPER):
-                segment.close()
-                continue
-            for reader in segment.readers:
-                reader.resume()
-            segment.replay = segment.longs[W_HELD]
-            segment.foreign = segment.sealed = True
+            if segment := orphans.take(path, self.hash):
+                found.append(segment)
+        for segment in found:
             if segment.longs[W_SHIPPER] != os.getpid():  # a child of ours counts for us
                 ledger.note(segment.longs, self.inherited)
-            found.append(segment)
+        for segment in found[:over]:
+            orphans.give_up(segment)
         self.adopted = (*self.adopted, *found)
         return len(found)
 

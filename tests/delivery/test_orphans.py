@@ -1,0 +1,66 @@
+"""A service that ends over and over while its receiver is away: what it leaves is bounded, the oldest goes first, and is counted."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from chegou_otel.delivery.frames import Kind
+from tests.delivery.items import span
+from tests.delivery.receiver import wait_for
+
+SEGMENT = 64 * 1024
+#: What one process may hold, and what all that are gone may have left: four times that.
+MOST = 4 * SEGMENT
+NOBODY = "http://127.0.0.1:9"
+
+
+@pytest.fixture
+def crash(make, scope):
+    """Processes that record one span, and die."""
+
+    def some(count):
+        for number in range(count):
+            child = os.fork()
+            if child == 0:
+                recorder = make(NOBODY, segment_bytes=SEGMENT, max_bytes=MOST)
+                recorder.append(Kind.SPAN, scope, span(f"life {number:03d}"))
+                os._exit(0)
+            os.waitpid(child, 0)
+
+    return some
+
+
+def test_a_crash_loop_does_not_fill_the_disk(make, crash, receiver, scope, spool, caplog):
+    """The newest is what is kept."""
+    crash(30)
+    assert len(list(spool.iterdir())) == 30
+    heir = make(NOBODY, segment_bytes=SEGMENT, max_bytes=MOST)
+    heir.append(Kind.SPAN, scope, span("heir"))
+
+    wait_for(lambda: len(list(spool.iterdir())) == 17)
+    account = heir.ledger()["traces"]
+    assert (account.created, account.held, account.dropped) == (31, 17, {"full": 14})
+    heir.shutdown(0.1)
+    assert "14 traces dropped (full)" in caplog.text
+
+    last = make(receiver.url, segment_bytes=SEGMENT, max_bytes=MOST)
+    last.append(Kind.SPAN, scope, span("last"))
+    wait_for(lambda: len(receiver.names()) == 17)
+    # What the heir left is one more.
+    assert set(receiver.names()) == {"last", "heir", *(f"life {number:03d}" for number in range(15, 30))}
+
+
+def test_a_living_process_is_no_leftover(make, crash, scope, spool):
+    """However much the living hold, it is theirs."""
+    living = [make(NOBODY, segment_bytes=SEGMENT, max_bytes=MOST) for _ in range(20)]
+    for recorder in living:
+        recorder.append(Kind.SPAN, scope, span("lives"))
+    crash(3)
+    heir = make(NOBODY, segment_bytes=SEGMENT, max_bytes=MOST)
+    heir.append(Kind.SPAN, scope, span("heir"))
+    heir.courier.wake(scan=True)
+
+    wait_for(lambda: sum(recorder.ledger()["traces"].created for recorder in (*living, heir)) == 24)
+    assert not any(recorder.ledger()["traces"].dropped for recorder in (*living, heir))
