@@ -55,6 +55,16 @@ def work_in_bursts(seconds):
     note(f"done {os.getpid()}")
 
 
+def script(then):
+    """A program that records, says so, and ends as it is told."""
+    for _ in range(50):
+        log()
+        span()
+    note(f"done {os.getpid()}")
+    while then == "wait":
+        time.sleep(0.05)
+
+
 def tell(what):
     """A job: in the work-horse, and in a process that it starts."""
     import multiprocessing

@@ -43,4 +43,4 @@ if "SHOP_NO_SETUP" not in os.environ:
     import chegou_otel
 
     atexit.register(tell_ledger)  # before ours, so it runs after ours
-    telemetry = chegou_otel.setup("shop", exit_timeout=10.0)
+    telemetry = chegou_otel.setup("shop", exit_timeout=float(os.environ.get("SHOP_EXIT_TIMEOUT", "10")))
