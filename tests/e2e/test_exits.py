@@ -16,7 +16,7 @@ from tests.delivery.receiver import PATIENCE, raw_server, wait_for
 from tests.e2e.test_beside_others import GUNICORN, call
 from tests.redis_server import free_port
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.slow, pytest.mark.once, pytest.mark.timeout(150)]
 
 EXIT_SECONDS = 2.0
 #: What the server itself takes to end, and Python.

@@ -20,7 +20,7 @@ from tests.delivery.faults import TALKS
 from tests.delivery.receiver import PATIENCE, Answer
 from tests.e2e.faulty import Service
 
-pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.once, pytest.mark.timeout(180)]
 
 #: Of each phase. A fault lasts long enough for several tries.
 REQUESTS, FAULT_SECONDS = 100, 2.0

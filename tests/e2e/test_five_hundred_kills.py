@@ -17,7 +17,7 @@ from tests.delivery.receiver import wait_for
 from tests.e2e.shop import SEED, Customers, attributes
 from tests.redis_server import free_port
 
-pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.alone, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.once, pytest.mark.alone, pytest.mark.timeout(600)]
 
 WEB_KILLS = 200
 HORSE_KILLS = 180

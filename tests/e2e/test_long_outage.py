@@ -14,7 +14,7 @@ from tests.delivery.faults import memory, peak_of
 from tests.delivery.receiver import wait_for
 from tests.e2e.faulty import Service
 
-pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.once, pytest.mark.timeout(300)]
 
 COMPRESSION = 20
 MINUTES, RATE, PROCESSES = 10, 20, 2

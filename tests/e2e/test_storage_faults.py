@@ -13,7 +13,7 @@ from chegou_otel.delivery.pool import RETRY_AFTER
 from tests.delivery.receiver import PATIENCE, wait_for
 from tests.e2e.faulty import Service
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.once, pytest.mark.timeout(120)]
 
 #: Small segments and large spans: a few hundred requests fill several.
 SEGMENT, FILLER = 256 * 1024, 2000
