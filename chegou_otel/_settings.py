@@ -123,6 +123,14 @@ class Settings:
         "CHEGOU_OTEL_SPOOL_DIR",
         "Folder for what is not delivered yet. In containers: a volume. Default: below `~/.local/state/chegou-otel`.",
     )
+    spool: Literal["disk", "memory"] = _setting(
+        "disk", "CHEGOU_OTEL_SPOOL", "`memory`: what is not delivered yet touches no disk, and is gone with its process."
+    )
+    spool_max_age: float = _setting(
+        604_800.0,
+        "CHEGOU_OTEL_SPOOL_MAX_AGE",
+        "Seconds after which what a process left that is gone is given up, and counted (default: a week); 0: never.",
+    )
     spool_max_bytes: int = _setting(64 * 1024 * 1024, "CHEGOU_OTEL_SPOOL_MAX_BYTES", "Most that one process keeps, in bytes.")
     switch_redis_url: str | None = _setting(
         None,
@@ -169,6 +177,8 @@ class Options(TypedDict, total=False):
     redact_patterns: Iterable[str]
     redact_emails: bool
     spool_dir: str | None
+    spool: Literal["disk", "memory"]
+    spool_max_age: float
     spool_max_bytes: int
     switch_redis_url: str | None
     exit_timeout: float

@@ -77,6 +77,11 @@ class Telemetry:
         """Since when, by whom and where telemetry was switched off; ``None`` when it is on."""
         return None if self.runtime.switch is None else self.runtime.switch.off
 
+    @property
+    def silence(self) -> str | None:
+        """Why nothing is sent at the moment: for as long as this process lives (``idle``), or because it was switched off."""
+        return self.idle or (str(self.off) if self.off else None)
+
     def flush(self, timeout: float = 5.0) -> bool:
         """Send everything recorded so far; ``False`` when something was still held after ``timeout`` seconds of wall clock."""
         return self.runtime.recorder.flush(timeout)
@@ -161,8 +166,10 @@ def _recorder(
         endpoints=endpoints(given.get("endpoint"), os.environ, given.get("proxy")) if deliver and sink is None else None,
         spool_dir=settings.spool_dir,
         max_bytes=settings.spool_max_bytes,
+        memory=settings.spool == "memory",
         sink=sink,
     )
+    recorder.pool.max_age = settings.spool_max_age
     recorder.collect_interval = _environment.export_interval(os.environ)
     recorder.child_resource = lambda: resource_block(of_child(resource))
     return recorder

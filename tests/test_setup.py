@@ -565,3 +565,19 @@ def test_whatever_is_wrong_in_the_environment_is_said_and_falls_back(tmp_path, r
     assert "WARNING" in done.stderr
     assert next(reversed(variables)).rpartition("_")[2].lower() in done.stderr.lower()
     assert receiver.names() == ["work"]
+
+
+def test_a_spool_in_memory_touches_no_disk(receiver, tmp_path):
+    source = """
+        import chegou_otel
+        from opentelemetry import trace
+        telemetry = chegou_otel.setup("shop", active="always", spool="memory")
+        with trace.get_tracer("t").start_as_current_span("work"):
+            pass
+        print(telemetry.runtime.recorder.storage.kind, telemetry.flush(10))
+    """
+    done = run(source, cwd=tmp_path, receiver=receiver)
+    assert done.stdout.split() == ["memory", "True"]
+    assert receiver.names() == ["work"]
+    assert not list(tmp_path.rglob("*.seg"))
+    assert not (tmp_path / "spool").exists()

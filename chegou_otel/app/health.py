@@ -52,7 +52,7 @@ def report() -> dict[str, Any]:
     resource = getattr(telemetry.runtime.tracer_provider, "resource", None)
     attributes = resource.attributes if resource is not None else {}
     state = _telemetry(telemetry)
-    if telemetry.idle is None:
+    if telemetry.silence is None:
         failing = any(each["failing"] for each in state["endpoints"].values())
         told["status"] = DEGRADED if failing or state["storage"]["pressure"] else OK
     return {
@@ -69,7 +69,7 @@ def _telemetry(telemetry: Telemetry) -> dict[str, Any]:
     storage = recorder.storage
     return {
         "distribution": __version__,
-        "off": telemetry.idle,
+        "off": telemetry.silence,
         "installed": list(telemetry.installed),
         "skipped": telemetry.skipped,
         "warnings": list(telemetry.warnings),

@@ -269,6 +269,8 @@ class Courier:
         try:
             if not recorder._closed:
                 recorder.pool.tidy(recorder.resource)
+                if recorder.pool.current is not None:
+                    recorder.pool.current.touch()
                 recorder.pool.let_go(recorder._counters())
         finally:
             recorder._lock.release()

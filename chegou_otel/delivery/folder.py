@@ -5,6 +5,7 @@ Only ``os`` calls in here, no helpers of the standard library: it runs on the th
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import re
@@ -140,3 +141,15 @@ def _sweep(path: str) -> None:
             os.unlink(path)  # noqa: PTH108
     except OSError:
         return
+
+
+def allocate(fd: int, size: int) -> None:
+    """Real blocks, not a sparse file: a page without a block behind it is SIGBUS on a full disk."""
+    try:
+        os.posix_fallocate(fd, 0, size)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+            raise
+        zeros = bytes(1 << 16)
+        for offset in range(0, size, len(zeros)):
+            os.pwrite(fd, zeros[: size - offset], offset)

@@ -48,6 +48,7 @@ class Reason(IntEnum):
     UNHANDLED = 5  # nobody takes frames of its kind, or the handler failed
     CLOSED = 6  # after shutdown
     ERROR = 7  # a failure of ours
+    AGE = 8  # its process is gone for longer than such things are kept
 
 
 #: Rows of cursors and counters: one per signal, and one for the frames that are handed to handlers.
@@ -66,7 +67,7 @@ NO_SCOPE: Final = 0xFFFF
 
 FRAME_HEADER: Final = 12
 HEADER_BYTES: Final = 4096
-MAGIC: Final = int.from_bytes(b"chegou\x00\x01", "little")
+MAGIC: Final = int.from_bytes(b"chegou\x00\x02", "little")
 
 # The header page as native 64-bit words.
 W_MAGIC: Final = 0
@@ -83,13 +84,14 @@ W_CREATED: Final = 16  # one per kind
 W_DELIVERED: Final = 32  # one per row
 W_REJECTED: Final = 36
 W_AMBIGUOUS: Final = 40
-W_DROPPED: Final = 48  # eight reasons per row
-REASONS: Final = 8
+W_DROPPED: Final = 48  # twelve reasons per row
+REASONS: Final = 12
 W_END: Final = W_DROPPED + REASONS * ROWS
 W_SHIPPER: Final = 96  # the process that will ship it and may still be busy with what came before; and its start time
 W_SHIPPER_STARTED: Final = 97
 W_HELD: Final = 98  # where the first frame lies that whoever adopts the segment reads again; see ``handover.Hold``
 W_SETTLED: Final = 99  # the last matter begun in here that its writer saw to its end, in whichever segment that is told
+W_TOUCHED: Final = 100  # when its writer was seen last, in seconds since 1970
 
 _GOLDEN: Final = 0x9E3779B1
 

@@ -1,4 +1,4 @@
-"""What processes left that are gone: taken over, up to a bound of the folder. Above it, the oldest is given up and counted.
+"""What processes left that are gone: taken over, up to a bound of the folder and an age. Above that, it is given up and counted.
 
 A service that ends over and over while its receiver is away leaves a segment each time. Nobody else bounds that.
 """
@@ -6,10 +6,11 @@ A service that ends over and over while its receiver is away leaves a segment ea
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING, Final
 
 from chegou_otel.delivery import ledger, process
-from chegou_otel.delivery.frames import W_CURSOR, W_HELD, W_SHIPPER, W_SHIPPER_STARTED, Reason
+from chegou_otel.delivery.frames import W_CURSOR, W_HELD, W_SHIPPER, W_SHIPPER_STARTED, W_TOUCHED, Reason
 from chegou_otel.delivery.segments import SHIPPER, NotOurs, Segment
 
 if TYPE_CHECKING:
@@ -60,13 +61,18 @@ def surplus(paths: Iterable[str], service: int, most: int) -> list[Segment]:
     return given
 
 
-def give_up(segment: Segment) -> None:
-    """Count what it holds as lost to the bound, and have done with it."""
+def is_too_old(segment: Segment, most: float) -> bool:
+    """Whether its writer is gone, and was seen last more than ``most`` seconds ago (0: however long it is)."""
+    return bool(most) and time.time() - segment.longs[W_TOUCHED] > most and segment.orphaned()
+
+
+def give_up(segment: Segment, reason: Reason) -> None:
+    """Count what it holds as lost, and have done with it."""
     segment.settle()
     segment.replay = 0
     segment.holds.clear()
     for reader in segment.readers:
-        ledger.count_lost(segment.longs, reader.row, Reason.FULL, reader.count())
+        ledger.count_lost(segment.longs, reader.row, reason, reader.count())
         reader.position = segment.longs[W_CURSOR + reader.row] = segment.position
 
 

@@ -36,6 +36,7 @@ class Pool:
         self.size = max(segment_bytes, 16 * 1024) + 4095 & -4096
         self.maximum = max(2, max_bytes // self.size)
         self.memory = memory
+        self.max_age = 0.0  # seconds that what the dead left is kept; 0: for ever
         self.storage = Storage("none", None, "nothing was recorded yet")
         #: Own segments, the oldest first; the last one is written to. Replaced, never changed: the courier looks on.
         self.own: tuple[Segment, ...] = ()
@@ -306,7 +307,10 @@ class Pool:
             if segment.longs[W_SHIPPER] != os.getpid():  # a child of ours counts for us
                 ledger.note(segment.longs, self.inherited)
         for segment in found[:over]:
-            orphans.give_up(segment)
+            orphans.give_up(segment, Reason.FULL)
+        for segment in found[over:]:
+            if orphans.is_too_old(segment, self.max_age):
+                orphans.give_up(segment, Reason.AGE)
         self.adopted = (*self.adopted, *found)
         return len(found)
 

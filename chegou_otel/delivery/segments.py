@@ -15,11 +15,12 @@ import os
 import stat
 import sys
 import threading
+import time
 import zlib
 from typing import Any, Final
 
 from chegou_otel.delivery import ledger, process
-from chegou_otel.delivery.folder import new_name
+from chegou_otel.delivery.folder import allocate, new_name
 from chegou_otel.delivery.frames import (
     FRAME_HEADER,
     HEADER_BYTES,
@@ -37,6 +38,7 @@ from chegou_otel.delivery.frames import (
     W_SERVICE,
     W_SIZE,
     W_STARTED,
+    W_TOUCHED,
     Kind,
     seed,
 )
@@ -117,7 +119,7 @@ class Segment:
             temporary = f"{folder}/.{name}.new"
             fd = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            _allocate(fd, size)
+            allocate(fd, size)
             segment = cls(fd, path, size)
             segment.longs[W_SIZE] = size
             segment.longs[W_SERVICE] = service
@@ -196,7 +198,11 @@ class Segment:
         self.writer_elsewhere = False
         self.longs[W_PID] = os.getpid()
         self.longs[W_STARTED] = process.moment()
+        self.touch()
         self.announce(resource)
+
+    def touch(self) -> None:
+        self.longs[W_TOUCHED] = int(time.time())
 
     def announce(self, resource: bytes) -> None:
         """Write a RESOURCE frame; the scopes before it are not valid after it."""
@@ -335,15 +341,3 @@ class Segment:
             with contextlib.suppress(OSError):
                 os.unlink(self.path)  # noqa: PTH108
         self.close()
-
-
-def _allocate(fd: int, size: int) -> None:
-    """Real blocks, not a sparse file: a page without a block behind it is SIGBUS on a full disk."""
-    try:
-        os.posix_fallocate(fd, 0, size)
-    except OSError as error:
-        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
-            raise
-        zeros = bytes(1 << 16)
-        for offset in range(0, size, len(zeros)):
-            os.pwrite(fd, zeros[: size - offset], offset)

@@ -119,6 +119,21 @@ def test_switched_off(shop):
     assert told["telemetry"]["off"] == "OTEL_SDK_DISABLED is set"
 
 
+def test_switched_off_while_it_runs(shop, receiver):
+    source = f"""{SETUP}
+show()
+place = __import__("pathlib").Path(telemetry.runtime.switch._places[0])
+place.parent.mkdir(parents=True, exist_ok=True)
+place.write_text('{{"since": 0, "by": "ana", "reason": "a drill"}}')
+telemetry.runtime.switch._next = 0
+telemetry.runtime.switch.look()
+show()"""
+    (_, _, before, _), (code, _, told, _) = shop(source, receiver.url)
+    assert (before["status"], before["telemetry"]["off"]) == ("ok", None)
+    assert (code, told["status"]) == (200, "off")
+    assert "by ana: a drill" in told["telemetry"]["off"]
+
+
 def test_without_setup(shop):
     ((code, _, told, _),) = shop("show()")
     assert (code, told["status"], told["telemetry"]) == (200, "off", None)

@@ -7,6 +7,7 @@ import http.server
 import json
 import os
 import subprocess
+import sys
 import textwrap
 import threading
 import time
@@ -309,6 +310,19 @@ def test_switched_off(doctor, receiver):
     assert fix == "unset OTEL_SDK_DISABLED"
     assert not receiver.requests
     assert "nothing: OTEL_SDK_DISABLED is set" in section(doctor(endpoint=receiver.url, OTEL_SDK_DISABLED="true"), "WIRED")
+
+
+def test_switched_off_while_processes_run(doctor, receiver, tmp_path):
+    switch = [sys.executable, "-m", "chegou_otel"]
+    spool = ["--spool-dir", str(tmp_path / "spool")]
+    # It writes wherever a process of this user may look.
+    nowhere_else = {**os.environ, **dict.fromkeys(("HOME", "XDG_STATE_HOME", "TMPDIR"), str(tmp_path / "home"))}
+    subprocess.run([*switch, "off", *spool, "--reason", "a drill"], check=True, timeout=60, env=nowhere_else)
+    told = doctor("--json", endpoint=receiver.url, CHEGOU_OTEL_SPOOL_DIR=str(tmp_path / "spool"))
+    what, fix = only_problem(told)
+    assert "a drill" in what
+    assert fix.startswith("chegou-otel on")
+    assert not receiver.requests
 
 
 def test_a_setting_that_does_not_exist(doctor, receiver):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
 
 import pytest
 
+from chegou_otel.delivery import orphans
 from chegou_otel.delivery.frames import Kind
 from tests.delivery.items import span
 from tests.delivery.receiver import wait_for
@@ -64,3 +66,23 @@ def test_a_living_process_is_no_leftover(make, crash, scope, spool):
 
     wait_for(lambda: sum(recorder.ledger()["traces"].created for recorder in (*living, heir)) == 24)
     assert not any(recorder.ledger()["traces"].dropped for recorder in (*living, heir))
+
+
+def test_what_is_too_old_is_given_up_and_counted_by_its_age(make, crash, scope, spool, monkeypatch):
+    """By when its process was seen last, not by when it is found."""
+    crash(2)
+    young = make(NOBODY, segment_bytes=SEGMENT, max_bytes=MOST)
+    young.pool.max_age = 3600.0
+    young.append(Kind.SPAN, scope, span("young"))
+    wait_for(lambda: young.ledger()["traces"].created == 3)
+    assert not young.ledger()["traces"].dropped
+    young.shutdown(0.1)
+
+    now = time.time()
+    monkeypatch.setattr(orphans.time, "time", lambda: now + 3700)
+    heir = make(NOBODY, segment_bytes=SEGMENT, max_bytes=MOST)
+    heir.pool.max_age = 3600.0
+    heir.append(Kind.SPAN, scope, span("heir"))
+    wait_for(lambda: heir.ledger()["traces"].dropped == {"age": 3})
+    wait_for(lambda: len(list(spool.iterdir())) == 1)
+    assert heir.ledger()["traces"].held == 1

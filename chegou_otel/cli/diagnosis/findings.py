@@ -81,12 +81,19 @@ def _configuration(facts: Facts) -> Iterator[Finding]:
                       "in a project, run doctor beside manage.py, or set DJANGO_SETTINGS_MODULE", False)  # fmt: skip
 
 
+#: What switches telemetry on again, by a word of why it is off.
+_ON_AGAIN: Final = {
+    "OTEL_SDK_DISABLED": "unset OTEL_SDK_DISABLED",
+    "off since": "chegou-otel on <service>, or chegou-otel on for all services",
+}
+
+
 def _off(facts: Facts) -> Iterator[Finding]:
     wired = facts.get("wired")
     if wired is None:
         return
     if wired["idle"]:
-        mend = "unset OTEL_SDK_DISABLED" if "OTEL_SDK_DISABLED" in wired["idle"] else "set CHEGOU_OTEL_ACTIVE=auto, or always"
+        mend = next((mend for word, mend in _ON_AGAIN.items() if word in wired["idle"]), "set CHEGOU_OTEL_ACTIVE=auto, or always")
         yield Finding(f"telemetry is off: {wired['idle']}", mend)
     for signal, each in wired["signals"].items():
         if not each["on"]:

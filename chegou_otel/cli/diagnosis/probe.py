@@ -51,10 +51,12 @@ def main(path: str, settings: str, flush_seconds: str) -> None:
     telemetry = _setup.current()
     assert telemetry is not None  # noqa: S101 - load() has set it up
     recorder = telemetry.runtime.recorder
+    if telemetry.runtime.switch is not None:
+        telemetry.runtime.switch.look()
     left = [_left(each) for each in status.left(recorder.pool)]
     report.write("the trials", configuration=loaded, left=left, wired=wired(telemetry))
     correlation = f"doctor-{secrets.token_hex(8)}"
-    if telemetry.idle is None:
+    if telemetry.silence is None:
         report.write("the request", correlation_id=correlation, tried={})
         try_all(report, telemetry, correlation, django=loaded["django"])
         report.write("sending")
@@ -93,7 +95,7 @@ def wired(telemetry: Telemetry) -> dict[str, Any]:
     return {
         "resource": {key: resource.attributes[key] for key in _RESOURCE if resource and key in resource.attributes},
         "role": runtime.role,
-        "idle": telemetry.idle,
+        "idle": telemetry.silence,
         "installed": list(telemetry.installed),
         "skipped": telemetry.skipped,
         "warnings": list(telemetry.warnings),
