@@ -23,14 +23,15 @@ def in_child(renew: Callable[[], object]) -> None:
     _renewals.append(renew)
 
 
-def _renew() -> None:
+def renew() -> None:
+    """Called after each fork by Python, or by whoever forks past it."""
     global generation
     generation += 1
     for renew in _renewals:
         renew()
 
 
-os.register_at_fork(after_in_child=_renew)
+os.register_at_fork(after_in_child=renew)
 
 
 class FreeLock:

@@ -10,7 +10,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from chegou_otel import _checks, _environment, _forks, _guard, _providers, _settings, _switch, integrations
+from chegou_otel import _checks, _environment, _forks, _guard, _providers, _settings, _switch, _uwsgi, integrations
 from chegou_otel._runtime import Runtime
 from chegou_otel._version import __version__
 from chegou_otel.delivery.endpoints import endpoints
@@ -137,7 +137,7 @@ def start(arguments: Mapping[str, Any], sink: Callable[..., Any] | None = None) 
         _connect_switch(runtime, str(resource.attributes["service.name"]))
     runtime.when_imported("multiprocessing.util", _hook_children)
     installed = integrations.install_all(runtime)
-    warnings += _environment.warnings(os.environ)
+    warnings += _environment.warnings(os.environ) + _uwsgi.install(runtime)
     _current = Telemetry(runtime, installed, idle, arguments, warnings)
     if idle is None and _has_metrics_only(runtime):
         recorder.start()

@@ -17,7 +17,7 @@ FLOORS = (
     ("_environment", "_forks", "_guard", "_imports", "_settings", "correlation", "redaction"),
     ("propagation", "events", "signals", "delivery"),
     ("formatters", "integrations", "logfiles"),
-    ("_checks", "_runtime", "_providers", "_switch", "_setup"),
+    ("_checks", "_runtime", "_providers", "_switch", "_uwsgi", "_setup"),
     ("__init__",),
     ("app", "apps", "local", "cli", "testing", "__main__"),
     ("urls",),
