@@ -271,7 +271,7 @@ class Courier:
                 recorder.pool.tidy(recorder.resource)
                 if recorder.pool.current is not None:
                     recorder.pool.current.touch()
-                recorder.pool.let_go(recorder._counters())
+                recorder.pool.let_go(recorder.loose)
         finally:
             recorder._lock.release()
 

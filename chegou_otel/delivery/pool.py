@@ -314,8 +314,11 @@ class Pool:
         self.adopted = (*self.adopted, *found)
         return len(found)
 
-    def let_go(self, counters: Any) -> None:
-        """Remove adopted segments that are shipped to the end and whose writer is gone."""
+    def let_go(self, loose: Any) -> None:
+        """Remove adopted segments that are shipped to the end and whose writer is gone; what they counted goes where a kill leaves it."""
+        home = next((each.longs for each in (*self.own[-1:], *self.idle, *self.spare)), None)
+        if home is None and self.out:
+            return  # one of those comes back
         for segment in self.adopted:
             if not segment.settled:
                 if not segment.orphaned():
@@ -326,7 +329,7 @@ class Pool:
                 continue
             self.adopted = tuple(each for each in self.adopted if each is not segment)
             segment.balance()
-            ledger.move(segment.longs, counters)
+            ledger.move(segment.longs, loose if home is None else home)
             segment.remove()
 
     def close(self) -> Iterator[Any]:

@@ -3,6 +3,7 @@
 import atexit
 import json
 import os
+from multiprocessing import util
 
 SECRET_KEY = "only-for-tests"
 ALLOWED_HOSTS = ["*"]
@@ -43,4 +44,6 @@ if "SHOP_NO_SETUP" not in os.environ:
     import chegou_otel
 
     atexit.register(tell_ledger)  # before ours, so it runs after ours
+    # The same in the workers of RQ's pool, for which `multiprocessing` clears what `atexit` holds.
+    util.register_after_fork(tell_ledger, lambda tell: util.Finalize(None, tell, exitpriority=-200))
     telemetry = chegou_otel.setup("shop", exit_timeout=float(os.environ.get("SHOP_EXIT_TIMEOUT", "10")))
