@@ -106,7 +106,10 @@ class Journal:
     @guarded
     def _clear(self) -> None:
         segment = self._segment
-        if segment is not None and segment.position > HEADER_BYTES:
+        if segment is None:
+            return
+        segment.touch()
+        if segment.position > HEADER_BYTES:
             segment.rewind()
             segment.created[Kind.MEASUREMENT] = 0
 

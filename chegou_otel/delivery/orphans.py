@@ -63,7 +63,8 @@ def surplus(paths: Iterable[str], service: int, most: int) -> list[Segment]:
 
 def is_too_old(segment: Segment, most: float) -> bool:
     """Whether its writer is gone, and was seen last more than ``most`` seconds ago (0: however long it is)."""
-    return bool(most) and time.time() - segment.longs[W_TOUCHED] > most and segment.orphaned()
+    seen = segment.longs[W_TOUCHED]
+    return bool(most and seen) and time.time() - seen > most and segment.orphaned()
 
 
 def give_up(segment: Segment, reason: Reason) -> None:

@@ -124,6 +124,7 @@ class Segment:
             segment.longs[W_SIZE] = size
             segment.longs[W_SERVICE] = service
             segment.longs[W_MAGIC] = MAGIC
+            segment.touch()
             segment.rewind()
             if not (segment.lock(WRITER) and segment.lock(SHIPPER)):
                 raise OSError(errno.ENOLCK, "record locks do not work here")  # noqa: TRY301

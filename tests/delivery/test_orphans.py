@@ -8,7 +8,8 @@ import time
 import pytest
 
 from chegou_otel.delivery import orphans
-from chegou_otel.delivery.frames import Kind
+from chegou_otel.delivery.frames import W_TOUCHED, Kind
+from chegou_otel.delivery.journal import Journal
 from tests.delivery.items import span
 from tests.delivery.receiver import wait_for
 
@@ -86,3 +87,19 @@ def test_what_is_too_old_is_given_up_and_counted_by_its_age(make, crash, scope, 
     wait_for(lambda: heir.ledger()["traces"].dropped == {"age": 3})
     wait_for(lambda: len(list(spool.iterdir())) == 1)
     assert heir.ledger()["traces"].held == 1
+
+
+def test_a_worker_s_journal_is_as_old_as_its_last_collection(make, spool):
+    """It is written to for as long as its worker lives, and nobody claims it."""
+    recorder = make(NOBODY, segment_bytes=SEGMENT, max_bytes=MOST)
+    journal = Journal(recorder)
+    before = int(time.time())
+    journal.keep()
+    (segment,) = (journal._segment,)
+    assert segment.longs[W_TOUCHED] >= before
+
+    segment.longs[W_TOUCHED] = 1
+    with journal.settling():
+        pass
+    assert segment.longs[W_TOUCHED] >= before
+    journal.close()
