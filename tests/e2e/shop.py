@@ -115,7 +115,8 @@ class Shop:
         ambiguous = {name: sum(each[name]["ambiguous"] for each in ledgers) for name in twice}
         dropped = [each[name]["dropped"] for each in ledgers for name in ("traces", "logs", "metrics") if each[name]["dropped"]]
         print(f"\n{label}: {kills} kills, {len(wanted)} records, 0 lost, twice {dict(twice)}, ambiguous {ambiguous}, seed {SEED}")
-        assert all(twice[name] <= ambiguous[name] for name in twice), (dict(twice), ambiguous, self.said())
+        which = [(span.name, span.kind, attributes(span)) for span, _, _ in self.receiver.spans if ids[span.span_id] > 1]
+        assert all(twice[name] <= ambiguous[name] for name in twice), (dict(twice), ambiguous, which[:6], self.said())
         assert not dropped
         return found
 
