@@ -14,6 +14,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, Status, StatusCode, TraceFlags
 from opentelemetry.trace.propagation import _SPAN_KEY
 
+from chegou_otel import _forks
 from chegou_otel._guard import guarded
 from chegou_otel.correlation import Correlation
 from chegou_otel.delivery import process
@@ -42,6 +43,7 @@ class Listener:
 
     def __init__(self, runtime: Runtime, executions: Executions) -> None:
         self._executions = executions
+        self._generation = _forks.generation
         self._open: dict[str, dict[str, Any]] = {}
         self._told: set[str] = set()
         #: The execution that this process's own work-horse is at; its parent settles it, not the sweep.
@@ -51,7 +53,13 @@ class Listener:
         runtime.recorder.collectors.append(self.sweep)
         runtime.recorder.handed_over.append(self.sweep)
 
+    def _begin_anew(self) -> None:
+        """In a forked child, with the first use: what its parent has open is its parent's to tell, which goes on reading how it ends."""
+        if self._generation != _forks.generation:
+            self._generation, self._open, self._told = _forks.generation, {}, set()
+
     def change(self, payload: bytes) -> Hold | None:
+        self._begin_anew()
         what, execution_id, *rest = json.loads(payload)
         known = self._open.get(execution_id)
         if what == "began":
@@ -70,6 +78,7 @@ class Listener:
         return None
 
     def outcome(self, payload: bytes) -> None:
+        self._begin_anew()
         execution_id = json.loads(payload)[0]
         known = self._open.pop(execution_id, None)
         if known is not None:
@@ -79,6 +88,7 @@ class Listener:
 
     def settle(self, execution_id: str) -> dict[str, Any] | None:
         """After the work-horse is gone and drained: what is known of an execution that nobody told; ``None`` when it was told."""
+        self._begin_anew()
         self.monitored = None
         if execution_id in self._told:
             self._told.discard(execution_id)
@@ -92,6 +102,7 @@ class Listener:
     @guarded
     def sweep(self) -> None:
         """Tell what began in processes that are gone, parent and work-horse alike."""
+        self._begin_anew()
         for execution_id, known in list(self._open.items()):
             if execution_id == self.monitored or process.alive(known["pid"], known["started"]):
                 continue

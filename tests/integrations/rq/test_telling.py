@@ -137,6 +137,21 @@ def test_an_orphan_that_finishes_tells_its_own_end_whoever_held_it(scene, hub, p
     told(hub, "finished")
 
 
+def test_what_a_parent_watches_its_forked_child_does_not_tell(scene, hub, producer, tmp_path):
+    """gunicorn's master with ``--preload`` may be the one that adopts; the workers that it forks know nothing of how that goes on."""
+    scene.begin().kill_worker(after=READ)
+    go = tmp_path / "serve"
+    hub.start("truth_work.py", "preload", str(go))
+    wait_for(lambda: "adopted" in hub.said(), 30, f"the adoption\n{hub.said()}")
+    scene.finish()
+    told(hub, "finished")
+    go.touch()
+    wait_for(lambda: "served" in hub.said(), 30, f"the child\n{hub.said()}")
+
+    told(hub, "finished")
+    assert hub.metric("rq.job.executions") == {} or set(hub.metric("rq.job.executions").values()) == {1}
+
+
 def test_an_outcome_in_another_segment_with_another_adopter_is_known(scene, hub, producer, tmp_path):
     """The beginning lies in the first segment, the end in the second, and each is found by a process that does not see the other."""
     scene.begin(job="tells_much").kill_worker()

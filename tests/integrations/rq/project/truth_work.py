@@ -1,7 +1,11 @@
-"""Processes of a service: ``truth_work.py Worker [burst]``, ``next``, ``clean``, ``adopt``. ``TRUTH_BALLAST``: mebibytes that it holds."""
+"""Processes of a service: ``truth_work.py Worker [burst]``, ``next``, ``clean``, ``adopt``, ``preload FILE``.
+
+``TRUTH_BALLAST``: mebibytes that it holds.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
@@ -29,6 +33,19 @@ if __name__ == "__main__":
         telemetry.flush(5)
         print("adopted", flush=True)
         time.sleep(60)
+    elif what == "preload":  # adopts, and forks one that serves once there is such a file
+        telemetry.runtime.recorder.start()
+        while not telemetry.runtime.recorder.pool.adopted:
+            time.sleep(0.01)
+        telemetry.flush(5)
+        if os.fork():
+            print("adopted", flush=True)
+            time.sleep(60)
+        while not os.path.exists(sys.argv[2]):
+            time.sleep(0.01)
+        logging.getLogger("preload").warning("at work")
+        assert telemetry.flush(20)
+        print("served", flush=True)
     elif what == "clean":
         rq.registry.StartedJobRegistry("default", connection=connection).cleanup(timestamp=time.time() + 10_000)
         assert telemetry.flush(20)
