@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
 import sys
 from typing import TYPE_CHECKING, Any, Final
@@ -46,11 +47,15 @@ def _text(found: object) -> str:
 
 @functools.cache
 def _renewal() -> Any:
-    """What begins anew in a worker, unless ``py-call-osafterfork`` has seen to it."""
-    made_in = _forks.generation
+    """What begins anew in a worker, unless ``py-call-osafterfork`` has seen to it.
+
+    Without a master uWSGI calls its hook in the process that loaded the application: that one goes on as it is, else two threads would send
+    the same.
+    """
+    made_in, made_by = _forks.generation, os.getpid()
 
     def renew() -> None:
-        if _forks.generation == made_in:
+        if _forks.generation == made_in and os.getpid() != made_by:
             _forks.renew()
 
     return renew

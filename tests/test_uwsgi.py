@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from types import ModuleType, SimpleNamespace
 
@@ -21,6 +22,13 @@ def server(monkeypatch):
     yield made
     for cached in (_uwsgi._hook, _uwsgi._renewal):
         cached.cache_clear()
+
+
+@pytest.fixture
+def forked_in_c(monkeypatch):
+    """From when it is called, this is another process, and Python does not know."""
+    other = os.getpid() + 1
+    return lambda: monkeypatch.setattr(_uwsgi, "os", SimpleNamespace(getpid=lambda: other))
 
 
 @pytest.mark.parametrize(
@@ -51,16 +59,27 @@ def test_elsewhere_nothing_is_said(caplog):
         assert not any("uWSGI" in each for each in recorded.telemetry.warnings)
 
 
-def test_the_hook_begins_anew_once_and_calls_the_one_that_was_there(server, monkeypatch):
+def test_the_hook_begins_anew_once_and_calls_the_one_that_was_there(server, forked_in_c, monkeypatch):
     renewed, called = [], []
     monkeypatch.setattr(_forks, "generation", _forks.generation)
     monkeypatch.setattr(_forks, "_renewals", [lambda: renewed.append(1)])
     server.post_fork_hook = lambda: called.append(1)
     with capture():
+        forked_in_c()
         server.post_fork_hook()
         server.post_fork_hook()
 
     assert (renewed, called) == ([1], [1, 1])
+
+
+def test_without_a_master_nobody_was_forked_and_nothing_begins_anew(server, monkeypatch):
+    renewed, called = [], []
+    monkeypatch.setattr(_forks, "_renewals", [lambda: renewed.append(1)])
+    server.post_fork_hook = lambda: called.append(1)
+    with capture():
+        server.post_fork_hook()
+
+    assert (renewed, called) == ([], [1])
 
 
 def test_where_python_s_own_hooks_ran_nothing_is_done_twice(server, monkeypatch):
@@ -74,7 +93,7 @@ def test_where_python_s_own_hooks_ran_nothing_is_done_twice(server, monkeypatch)
     assert renewed == [1]
 
 
-def test_uwsgi_s_decorators_put_their_hook_in_the_place_of_ours(server, monkeypatch):
+def test_uwsgi_s_decorators_put_their_hook_in_the_place_of_ours(server, forked_in_c, monkeypatch):
     renewed = []
     monkeypatch.setattr(_forks, "generation", _forks.generation)
     monkeypatch.setattr(_forks, "_renewals", [lambda: renewed.append(1)])
@@ -82,6 +101,7 @@ def test_uwsgi_s_decorators_put_their_hook_in_the_place_of_ours(server, monkeypa
     decorators.postfork_chain = [lambda: None]
     monkeypatch.setitem(sys.modules, "uwsgidecorators", decorators)
     with capture():
+        forked_in_c()
         for each in decorators.postfork_chain:
             each()
 

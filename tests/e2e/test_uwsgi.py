@@ -11,6 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.delivery.receiver import wait_for
@@ -76,3 +77,14 @@ def test_workers_lose_nothing_and_share_nothing(shop, collector, options):  # no
     requests = [span for span, _, _ in shop.receiver.spans if span.kind == 2 and attributes(span).get("url.path") == "/buy/"]
     # Whose answer was read last may not have been at its end yet when the signal came.
     assert len({span.trace_id for span in requests}) == len({span.span_id for span in requests}) == len(requests) > 50
+
+
+def test_without_a_master_the_process_that_loaded_the_application_goes_on(shop):
+    """Its hook after a fork is called without any: what was recorded before stays, and one thread sends."""
+    process, port = serve(shop, "--enable-threads", SHOP_RECORDS_AT_LOAD="yes")
+    with ThreadPoolExecutor(4) as pool:
+        assert [status for status, _, _ in pool.map(lambda _: call(port, "/buy/"), range(200))] == [200] * 200
+    wait_for(lambda: len(shop.receiver.spans) > 4000, 15, f"spans while it serves\n{shop.said()}")
+    assert psutil.Process(process.pid).num_threads() == 2, "the one that serves, and the one that sends"
+    end(shop, process)
+    accounted(shop, "uwsgi without a master")

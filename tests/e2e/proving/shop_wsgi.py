@@ -4,3 +4,8 @@ from django.core.wsgi import get_wsgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop_settings")
 application = get_wsgi_application()
+
+if "SHOP_RECORDS_AT_LOAD" in os.environ:
+    import records
+
+    records.log()
