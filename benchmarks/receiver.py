@@ -6,16 +6,19 @@ Each run exports below a path of its own: `/<run>/v1/traces`. `GET /<run>` answe
 import gzip
 import json
 import sys
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 CORRELATION = "correlation_id"
+_REQUESTS: dict[str, Any] = {"traces": ExportTraceServiceRequest, "logs": ExportLogsServiceRequest, "metrics": ExportMetricsServiceRequest}
 _bodies: dict[str, list[tuple[str, bytes, bool]]] = defaultdict(list)
 
 
@@ -53,22 +56,26 @@ def summary(bodies: Iterable[tuple[str, bytes, bool]]) -> dict[str, Any]:
     tagged_spans: set[bytes] = set()
     names: dict[str, int] = defaultdict(int)
     series: set[str] = set()
-    logs = tagged_logs = points = wire = exports = 0
+    logs = tagged_logs = points = wire = exports = corrupt = 0
     for signal, body, zipped in bodies:
         exports += 1
         wire += len(body)
-        raw = gzip.decompress(body) if zipped else body
+        try:
+            request = _REQUESTS[signal].FromString(gzip.decompress(body) if zipped else body)
+        except (DecodeError, OSError, EOFError, zlib.error):
+            corrupt += 1  # two processes wrote on one connection
+            continue
         if signal == "traces":
-            for span in _items(ExportTraceServiceRequest.FromString(raw).resource_spans, "scope_spans", "spans"):
+            for span in _items(request.resource_spans, "scope_spans", "spans"):
                 spans[span.span_id] = span.name
                 if _tagged(span.attributes):
                     tagged_spans.add(span.span_id)
         elif signal == "logs":
-            for record in _items(ExportLogsServiceRequest.FromString(raw).resource_logs, "scope_logs", "log_records"):
+            for record in _items(request.resource_logs, "scope_logs", "log_records"):
                 logs += 1
                 tagged_logs += _tagged(record.attributes)
-        elif signal == "metrics":
-            for metric in _items(ExportMetricsServiceRequest.FromString(raw).resource_metrics, "scope_metrics", "metrics"):
+        else:
+            for metric in _items(request.resource_metrics, "scope_metrics", "metrics"):
                 for point in getattr(metric, metric.WhichOneof("data")).data_points:
                     points += 1
                     series.add(f"{metric.name}{sorted((pair.key, str(pair.value)) for pair in point.attributes)}")
@@ -77,6 +84,7 @@ def summary(bodies: Iterable[tuple[str, bytes, bool]]) -> dict[str, Any]:
     return {
         "spans": len(spans), "logs": logs, "series": len(series), "points": points, "bytes": wire, "exports": exports,
         "tagged_spans": len(tagged_spans), "tagged_logs": tagged_logs, "span_names": dict(names), "series_names": sorted(series),
+        "corrupt": corrupt,
     }  # fmt: skip
 
 

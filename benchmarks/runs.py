@@ -75,7 +75,12 @@ class Process:
         told = json.loads(self._order("end"))
         if self._process.wait(DEADLINE):
             raise self._error()
-        return Outcome(told, self._servers.arrived(self._run))
+        outcome = Outcome(told, self._servers.arrived(self._run))
+        if corrupt := outcome.arrived["corrupt"]:
+            print(f"· {self.variant.name}: {corrupt} of {outcome.arrived['exports']} bodies arrived corrupt", flush=True)
+            if self.variant.switch == "ours":
+                raise RunError(f"{self.variant.name} sent what cannot be decoded")
+        return outcome
 
     def __enter__(self) -> Self:
         return self
