@@ -57,3 +57,11 @@ def redis_client(redis_port):
     yield client
     client.flushall()
     client.close()
+
+
+@pytest.fixture(autouse=True)
+def no_worker_s_environment():
+    """A worker that a test runs in this very process leaves its name there, and who is begun by a worker speaks less."""
+    yield
+    for name in ("RQ_WORKER_ID", "RQ_JOB_ID", "RQ_EXECUTION_ID"):
+        os.environ.pop(name, None)
