@@ -152,9 +152,12 @@ class Floor:
         )
 
     def wait_idle_or_gone(self, process):
-        """The worker has dealt with its job: it waits for the next, or ended."""
-        states = lambda: {self.redis.hget(key, "state") for key in self.redis.smembers("rq:workers")}  # noqa: E731
-        wait_for(lambda: process.poll() is not None or b"busy" not in states(), 30, f"a worker at rest\n{self.said()}")
+        """The worker has dealt with its job: it waits for the next, or ended.
+
+        Its state says so somewhat early: redis-py lets go what a signal raises while a pipeline is taken apart, and the worker waits on.
+        """
+        waits = lambda: self.redis.info("clients")["blocked_clients"] > 0  # noqa: E731
+        wait_for(lambda: process.poll() is not None or waits(), 30, f"a worker at rest\n{self.said()}")
 
     def expire_heartbeats(self):
         """Let RQ take what is started for abandoned now, not in a minute and a half."""
