@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from importlib.metadata import entry_points
 
 import pytest
@@ -19,6 +20,8 @@ pytest_plugins = [] if entry_points(group="pytest11", name="chegou_otel") else [
 
 def pytest_configure(config):
     """Processes of several workers of xdist keep what waits for delivery apart, and are not as wide as somebody's terminal."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in a shell's background: processes that tests interrupt would inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if worker := os.environ.get("PYTEST_XDIST_WORKER"):
         state = config.rootpath / ".pytest_cache" / "state"
         os.environ["XDG_STATE_HOME"] = str(state / worker)
