@@ -136,10 +136,12 @@ class Floor:
         wait_for(lambda: len([state for state in self.states() if state]) >= count, timeout, f"{count} workers\n{self.said()}")
 
     def wait_idle(self, timeout=60):
-        """Nothing waits and nobody works."""
+        """Nothing waits and nobody works: all wait for a job, none has taken one and not said so yet."""
 
         def idle():
-            return not self.queue.get_job_ids() and set(self.states()) == {b"idle"}
+            states = self.states()
+            waiting = self.redis.info("clients")["blocked_clients"]
+            return not self.queue.get_job_ids() and set(states) == {b"idle"} and waiting >= len(states)
 
         def for_long():
             return idle() and (time.sleep(0.05), idle())[1]
