@@ -14,9 +14,10 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from opentelemetry.context import Context, attach, create_key, get_current
+from opentelemetry.context import Context, create_key
 
 from chegou_otel import _forks
+from chegou_otel._context import attach, get_current
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,7 +14,7 @@ LONGEST = 350
 # Ground up. A room may import from its own floor and from the floors below it.
 FLOORS = (
     ("_version",),
-    ("_environment", "_forks", "_guard", "_imports", "_settings", "correlation", "redaction"),
+    ("_context", "_environment", "_forks", "_guard", "_imports", "_settings", "correlation", "redaction"),
     ("propagation", "events", "signals", "delivery"),
     ("formatters", "integrations", "logfiles"),
     ("_checks", "_runtime", "_providers", "_switch", "_uwsgi", "_setup"),

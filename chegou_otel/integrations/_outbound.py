@@ -10,10 +10,11 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.context import _SUPPRESS_HTTP_INSTRUMENTATION_KEY as SUPPRESS
-from opentelemetry.context import Context, attach, create_key, get_current
+from opentelemetry.context import Context, create_key
 from opentelemetry.trace import Status, StatusCode
 from opentelemetry.trace.propagation import _SPAN_KEY
 
+from chegou_otel._context import attach, get_current
 from chegou_otel._guard import guarded
 from chegou_otel.correlation import reset
 from chegou_otel.signals.encoding import Safe, Static

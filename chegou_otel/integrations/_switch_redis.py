@@ -8,9 +8,10 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, attach
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context
 
 from chegou_otel import _guard
+from chegou_otel._context import attach
 from chegou_otel.integrations.redis import QUIET
 from chegou_otel.integrations.rq import connection
 

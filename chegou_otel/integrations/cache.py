@@ -9,9 +9,10 @@ import functools
 from time import time_ns
 from typing import TYPE_CHECKING, Any, Final
 
-from opentelemetry.context import Context, create_key, get_current
+from opentelemetry.context import Context, create_key
 from opentelemetry.trace.propagation import _SPAN_KEY
 
+from chegou_otel._context import get_current
 from chegou_otel._guard import guarded
 from chegou_otel.signals.encoding import Static
 from chegou_otel.signals.tracing import activate, deactivate

@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.context import attach, get_current
 from opentelemetry.trace.propagation import _SPAN_KEY
 
+from chegou_otel._context import attach, get_current
 from chegou_otel._guard import guarded
 from chegou_otel.correlation import Correlation, new_id, reset, with_correlation
 from chegou_otel.signals.encoding import Static

@@ -10,8 +10,9 @@ import functools
 from time import time_ns
 from typing import TYPE_CHECKING, Any, Final
 
-from opentelemetry.context import create_key, get_current
+from opentelemetry.context import create_key
 
+from chegou_otel._context import get_current
 from chegou_otel._guard import guarded, pass_foreign
 from chegou_otel.integrations import upstream
 from chegou_otel.signals.encoding import Static
@@ -53,9 +54,6 @@ class Commands:
         self._duration = runtime.metrics.histogram("db.client.operation.duration", "s", "Duration of database operations.")
         self._known: dict[tuple[Target, str], tuple[Static, Series]] = {}
 
-    def quiet(self) -> bool:
-        return not self.runtime.armed or QUIET in get_current()
-
     @guarded
     def done(self, client: Any, name: str, start: int, error: BaseException | None, size: int | None = None) -> None:
         """Record a command that ran from ``start`` (nanoseconds) until now; ``size`` is a pipeline's."""
@@ -82,7 +80,7 @@ class Commands:
 
         @functools.wraps(original)
         def execute_command(client: Any, *args: Any, **options: Any) -> Any:
-            if self.quiet():
+            if QUIET in get_current() or not self.runtime.armed:
                 return original(client, *args, **options)
             start = time_ns()
             try:
@@ -98,7 +96,7 @@ class Commands:
     def make_async(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         async def execute_command(client: Any, *args: Any, **options: Any) -> Any:
-            if self.quiet():
+            if QUIET in get_current() or not self.runtime.armed:
                 return await original(client, *args, **options)
             start = time_ns()
             try:
@@ -116,8 +114,7 @@ class Commands:
 
         @functools.wraps(original)
         def execute(pipeline: Any, *args: Any, **kwargs: Any) -> Any:
-            stack = _stack(pipeline)
-            if not stack or self.quiet():
+            if QUIET in get_current() or not self.runtime.armed or not (stack := _stack(pipeline)):
                 return original(pipeline, *args, **kwargs)
             name, size, start = _pipeline_name(stack), len(stack), time_ns()
             try:
@@ -133,8 +130,7 @@ class Commands:
     def make_async_pipeline(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         async def execute(pipeline: Any, *args: Any, **kwargs: Any) -> Any:
-            stack = _stack(pipeline)
-            if not stack or self.quiet():
+            if QUIET in get_current() or not self.runtime.armed or not (stack := _stack(pipeline)):
                 return await original(pipeline, *args, **kwargs)
             name, size, start = _pipeline_name(stack), len(stack), time_ns()
             try:

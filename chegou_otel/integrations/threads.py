@@ -7,13 +7,14 @@ from concurrent.futures import thread as pools
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.context import Context, attach, get_current
-
+from chegou_otel._context import attach, get_current
 from chegou_otel._guard import guarded
 from chegou_otel.correlation import reset
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from opentelemetry.context import Context
 
     from chegou_otel._runtime import Runtime
 

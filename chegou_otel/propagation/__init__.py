@@ -13,11 +13,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from opentelemetry import baggage
-from opentelemetry.context import Context, get_current
+from opentelemetry.context import Context
 from opentelemetry.trace import Link, NonRecordingSpan, Span
 from opentelemetry.trace.propagation import _SPAN_KEY
 
 from chegou_otel import correlation
+from chegou_otel._context import get_current
 from chegou_otel._guard import guarded, logger, pass_foreign
 from chegou_otel.propagation import hosts, w3c
 

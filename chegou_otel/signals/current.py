@@ -10,11 +10,12 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.context import Context, attach, get_current
+from opentelemetry.context import Context
 from opentelemetry.trace import Status, StatusCode
 from opentelemetry.trace.propagation import _SPAN_KEY
 
 from chegou_otel import correlation
+from chegou_otel._context import attach, get_current
 from chegou_otel.signals.errors import message_of, type_name
 
 if TYPE_CHECKING:

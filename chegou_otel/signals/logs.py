@@ -13,13 +13,13 @@ import struct
 from time import time_ns
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from opentelemetry import context as context_api
 from opentelemetry.sdk import _logs as sdk
 from opentelemetry.trace import INVALID_SPAN
 from opentelemetry.trace.propagation import _SPAN_KEY
 
 from chegou_otel import _forks
 from chegou_otel import correlation as _correlation
+from chegou_otel._context import get_current
 from chegou_otel._guard import guarded, pass_foreign
 from chegou_otel.delivery import otlp
 from chegou_otel.delivery.frames import Kind, Priority
@@ -149,7 +149,7 @@ class LogBridge:
         """Stamp the record with its IDs (formatters read them) and append it as a frame."""
         if record.name.startswith(EXCLUDED) or (self.muted is not None and self.muted()):
             return
-        ctx = context_api.get_current()
+        ctx = get_current()
         span, correlation = ctx.get(_SPAN_KEY), ctx.get(_correlation.KEY)
         ids = self._stamp(record.__dict__, span, correlation)
         if not self.recording:
@@ -275,7 +275,7 @@ class FrameProcessor(sdk.LogRecordProcessor):
         if not self.armed:
             return
         record, scope = log_record.log_record, log_record.instrumentation_scope
-        ctx = record.context or context_api.get_current()
+        ctx = record.context or get_current()
         correlation = ctx.get(_correlation.KEY)
         number = record.severity_number.value if record.severity_number is not None else 0
         parts = [

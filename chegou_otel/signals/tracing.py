@@ -8,7 +8,7 @@ from time import time_ns
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import context as context_api
-from opentelemetry.context import Context, attach
+from opentelemetry.context import Context
 from opentelemetry.sdk import trace as sdk
 from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, SpanKind, TraceState
 from opentelemetry.trace import Span as ApiSpan
@@ -17,6 +17,7 @@ from opentelemetry.trace.propagation import _SPAN_KEY
 
 from chegou_otel import _forks, _guard
 from chegou_otel import correlation as _correlation
+from chegou_otel._context import attach, get_current
 from chegou_otel._guard import guarded
 from chegou_otel.correlation import rng
 from chegou_otel.delivery import otlp
@@ -72,7 +73,7 @@ class State:
 def activate(span: ApiSpan, context: Context | None = None) -> Token[Context]:
     """Make ``span`` the current one on top of ``context`` (default: the current context)."""
     told = getattr(span, "inner", span)  # a foreign span is activated as itself
-    return attach(Context({**(context_api.get_current() if context is None else context), _SPAN_KEY: told}))
+    return attach(Context({**(get_current() if context is None else context), _SPAN_KEY: told}))
 
 
 def deactivate(token: Token[Context]) -> None:
@@ -94,7 +95,7 @@ class Tracer(sdk.Tracer):
 
         Returns a ``QuietSpan`` when the sampler says no, instrumentation is suppressed or telemetry is off.
         """
-        ctx = context_api.get_current() if context is None else context
+        ctx = get_current() if context is None else context
         above = parent if parent is not None else ctx.get(_SPAN_KEY, INVALID_SPAN)
         state = self.state
         if not state.armed or ctx.get(_SUPPRESS) or not self._tracer_config.is_enabled:
@@ -168,7 +169,7 @@ class Tracer(sdk.Tracer):
         Returns:
             The span to which a measurement of this work leads, if any: itself or the one above it.
         """
-        ctx = context_api.get_current()
+        ctx = get_current()
         above = ctx.get(_SPAN_KEY)
         state = self.state
         if type(above) is Span and state.fast and state.processor is None and error is None and above._trace_state is None:

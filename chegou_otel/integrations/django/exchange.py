@@ -7,9 +7,9 @@ from contextvars import ContextVar
 from time import perf_counter, time_ns
 from typing import TYPE_CHECKING, Any, Final
 
-from opentelemetry.context import attach
 from opentelemetry.trace import Status, StatusCode
 
+from chegou_otel._context import attach
 from chegou_otel._guard import guarded
 from chegou_otel.correlation import reset
 from chegou_otel.integrations.django.streams import wrap_stream

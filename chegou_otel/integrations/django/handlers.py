@@ -12,9 +12,9 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
-from opentelemetry.context import attach
 
 from chegou_otel import correlation
+from chegou_otel._context import attach
 from chegou_otel._guard import guarded
 from chegou_otel.integrations import upstream
 from chegou_otel.integrations.django.exchange import HELD, Exchange, current, serves_files

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, get_current
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context
 from opentelemetry.trace import SpanKind
 from opentelemetry.trace.propagation import _SPAN_KEY
 
 from chegou_otel import correlation
+from chegou_otel._context import get_current
 from chegou_otel._guard import guarded
 from chegou_otel.integrations.django.exchange import Exchange, current
 from chegou_otel.integrations.django.routes import excluding, route_of

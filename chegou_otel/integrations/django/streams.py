@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.context import attach, get_current
-
+from chegou_otel._context import attach, get_current
 from chegou_otel._guard import guarded
 from chegou_otel.correlation import reset
 

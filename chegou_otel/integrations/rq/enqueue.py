@@ -9,10 +9,11 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, Final
 
-from opentelemetry.context import Context, attach, create_key, get_current
+from opentelemetry.context import Context, create_key
 from opentelemetry.trace.propagation import _SPAN_KEY
 
 from chegou_otel import correlation as _correlation
+from chegou_otel._context import attach, get_current
 from chegou_otel._guard import guarded
 from chegou_otel.correlation import Correlation, new_id, reset
 from chegou_otel.integrations.redis import QUIET

@@ -13,11 +13,12 @@ from hashlib import blake2b
 from time import time_ns
 from typing import TYPE_CHECKING, Any, Final
 
-from opentelemetry.context import Context, attach, get_current
+from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, Status, StatusCode
 from opentelemetry.trace.propagation import _SPAN_KEY
 
 from chegou_otel import correlation as _correlation
+from chegou_otel._context import attach, get_current
 from chegou_otel._guard import guarded
 from chegou_otel.correlation import Correlation, reset
 from chegou_otel.integrations.redis import QUIET

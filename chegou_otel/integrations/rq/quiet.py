@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.context import Context, attach, get_current
+from opentelemetry.context import Context
 
+from chegou_otel._context import attach, get_current
 from chegou_otel._guard import guarded
 from chegou_otel.correlation import reset
 from chegou_otel.integrations.redis import QUIET

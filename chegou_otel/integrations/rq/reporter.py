@@ -14,9 +14,10 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
-from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, attach
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context
 
 from chegou_otel import _forks, _guard
+from chegou_otel._context import attach
 from chegou_otel.delivery.frames import Signal
 from chegou_otel.delivery.otlp import Scope, resource_block
 from chegou_otel.integrations.redis import QUIET

@@ -12,10 +12,10 @@ from hashlib import blake2b
 from time import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from opentelemetry.context import get_current
 from opentelemetry.trace import Link
 from opentelemetry.trace.propagation import _SPAN_KEY
 
+from chegou_otel._context import get_current
 from chegou_otel.correlation import Correlation, new_id, rng
 from chegou_otel.integrations.rq import carrier
 from chegou_otel.integrations.rq.carrier import Carrier, Round

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import functools
 import os
-from typing import TYPE_CHECKING, Any
+from asyncio import iscoroutine
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 from chegou_otel._guard import guarded
 from chegou_otel.integrations.rq import claims, resources, spawn
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
     from chegou_otel.integrations.rq.execution import Execution, Executions
     from chegou_otel.integrations.rq.listener import Listener
 
-_DRAIN_SECONDS = 1.0
+_DRAIN_SECONDS: Final = 1.0
+#: What messages are often made with, and jobs return.
+_PLAIN: Final[tuple[object, ...]] = (None, False, 0, 0.0, "", b"", (), [])
 
 
 def patch(runtime: Runtime, executions: Executions, listener: Listener, module: ModuleType) -> None:
@@ -38,6 +42,14 @@ def patch(runtime: Runtime, executions: Executions, listener: Listener, module: 
     runtime.wrap(module.Worker, "main_work_horse", horses.make_main)
     if "execute_stopped_callback" in vars(module):
         runtime.wrap(module, "execute_stopped_callback", functools.partial(make_loud, runtime))
+
+
+def _ask_ahead() -> None:
+    """Ask here what logging asks of a message's only argument, and RQ of what a job returns: the answers are kept per type.
+
+    Each work-horse would find them out anew, and an abstract class asks all of its subclasses: a page for each to be copied.
+    """
+    any(isinstance(value, Mapping) or iscoroutine(value) for value in _PLAIN)
 
 
 class Horses:
@@ -60,6 +72,7 @@ class Horses:
         for stale in recorder.pool.out:  # an alarm struck before it was drained; a worker has one work-horse at a time
             recorder.drain(stale, 0.0)
         self.segment = recorder.reserve()
+        _ask_ahead()
         self.listener.monitored = getattr(getattr(worker, "execution", None), "id", None)
         self.exit = (None, None)
 

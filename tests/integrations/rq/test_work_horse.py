@@ -208,3 +208,11 @@ def test_a_worker_s_start_and_end_make_no_spans(hub):
     hub.work("-m", "chegou_otel", "run", "--", "rq", "worker", "--url", f"redis://127.0.0.1:{hub.redis_port}", "--burst", HUB_NO_SETUP="1")
 
     assert hub.receiver.names() == []
+
+
+def test_a_work_horse_need_not_find_out_what_its_parent_knows(hub):
+    """Logging asks whether a lone argument is a mapping; abstract classes keep the answer, but a child's is gone with it."""
+    job = hub.queue().enqueue("hub_jobs.asks_of_abstract_classes")
+    hub.burst()
+
+    assert job.return_value(refresh=True) == 0
