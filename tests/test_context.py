@@ -37,6 +37,15 @@ def test_it_is_the_api_s_own(attach, get_current):
         api.detach(token)
 
 
+def test_no_function_lies_between():
+    called = []
+    sys.setprofile(lambda frame, event, _: called.append(frame.f_code.co_name) if event == "call" else None)
+    _context.get_current()
+    sys.setprofile(None)
+
+    assert called == []
+
+
 def test_a_runtime_context_of_somebody_else_is_asked():
     """As ``OTEL_PYTHON_CONTEXT`` installs it."""
     subprocess.run([sys.executable, "-c", OTHERS], check=True, timeout=30)

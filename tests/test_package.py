@@ -27,7 +27,7 @@ telemetry = chegou_otel.setup("packaged")
 with chegou_otel.use_correlation_id("from-the-wheel"), trace.get_tracer("x").start_as_current_span("hello"):
     pass
 assert telemetry.flush(), "not sent"
-never = ("chegou_otel.local", "chegou_otel.cli", "chegou_otel.testing", "google.protobuf", "grpc", "jinja2", "opentelemetry.proto")
+never = ("chegou_otel.local", "chegou_otel.cli", "chegou_otel.testing", "google.protobuf", "grpc", "jinja2", "opentelemetry.proto", "asyncio")
 found = [name for name in sys.modules if name.startswith(never)]
 assert not found, found
 """

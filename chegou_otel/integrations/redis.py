@@ -54,6 +54,9 @@ class Commands:
         self._duration = runtime.metrics.histogram("db.client.operation.duration", "s", "Duration of database operations.")
         self._known: dict[tuple[Target, str], tuple[Static, Series]] = {}
 
+    def quiet(self) -> bool:
+        return not self.runtime.armed or QUIET in get_current()
+
     @guarded
     def done(self, client: Any, name: str, start: int, error: BaseException | None, size: int | None = None) -> None:
         """Record a command that ran from ``start`` (nanoseconds) until now; ``size`` is a pipeline's."""
@@ -80,7 +83,7 @@ class Commands:
 
         @functools.wraps(original)
         def execute_command(client: Any, *args: Any, **options: Any) -> Any:
-            if QUIET in get_current() or not self.runtime.armed:
+            if self.quiet():
                 return original(client, *args, **options)
             start = time_ns()
             try:
@@ -96,7 +99,7 @@ class Commands:
     def make_async(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         async def execute_command(client: Any, *args: Any, **options: Any) -> Any:
-            if QUIET in get_current() or not self.runtime.armed:
+            if self.quiet():
                 return await original(client, *args, **options)
             start = time_ns()
             try:
@@ -114,7 +117,7 @@ class Commands:
 
         @functools.wraps(original)
         def execute(pipeline: Any, *args: Any, **kwargs: Any) -> Any:
-            if QUIET in get_current() or not self.runtime.armed or not (stack := _stack(pipeline)):
+            if self.quiet() or not (stack := _stack(pipeline)):
                 return original(pipeline, *args, **kwargs)
             name, size, start = _pipeline_name(stack), len(stack), time_ns()
             try:
@@ -130,7 +133,7 @@ class Commands:
     def make_async_pipeline(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         async def execute(pipeline: Any, *args: Any, **kwargs: Any) -> Any:
-            if QUIET in get_current() or not self.runtime.armed or not (stack := _stack(pipeline)):
+            if self.quiet() or not (stack := _stack(pipeline)):
                 return await original(pipeline, *args, **kwargs)
             name, size, start = _pipeline_name(stack), len(stack), time_ns()
             try:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry import context as context_api
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from chegou_otel import correlation as _correlation
+from chegou_otel._context import get_current
 from chegou_otel.signals.errors import describe, message_of, type_name
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class ForeignTracer:
         self, static: Static, attributes: Mapping[str, Any] | None = None, start: int | None = None, *,
         context: Context | None = None, links: Sequence[trace.Link] = (), parent: trace.Span | None = None,
     ) -> ForeignSpan:  # fmt: skip
-        context = context_api.get_current() if context is None else context
+        context = get_current() if context is None else context
         if parent is not None:
             context = trace.set_span_in_context(getattr(parent, "inner", parent), context)
         told = {**static.attributes, **self._encoder.cleaned(attributes or {})}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import os
-from asyncio import iscoroutine
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -47,8 +46,11 @@ def patch(runtime: Runtime, executions: Executions, listener: Listener, module: 
 def _ask_ahead() -> None:
     """Ask here what logging asks of a message's only argument, and RQ of what a job returns: the answers are kept per type.
 
-    Each work-horse would find them out anew, and an abstract class asks all of its subclasses: a page for each to be copied.
+    Each work-horse would find them out anew, and an abstract class asks all of its subclasses: a page for each to be copied. Every time,
+    because whatever registers with any abstract class makes them all forget.
     """
+    from asyncio import iscoroutine  # RQ has imported it; an application without RQ need not
+
     any(isinstance(value, Mapping) or iscoroutine(value) for value in _PLAIN)
 
 
