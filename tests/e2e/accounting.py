@@ -158,7 +158,7 @@ class Floor:
 
         Its state says so somewhat early: redis-py lets go what a signal raises while a pipeline is taken apart, and the worker waits on.
         """
-        waits = lambda: self.redis.info("clients")["blocked_clients"] > 0  # noqa: E731
+        waits = lambda: b"busy" not in self.states() and self.redis.info("clients")["blocked_clients"] > 0  # noqa: E731
         wait_for(lambda: process.poll() is not None or waits(), 30, f"a worker at rest\n{self.said()}")
 
     def expire_heartbeats(self):

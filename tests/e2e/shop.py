@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.delivery.receiver import Receiver, wait_for
@@ -74,6 +75,16 @@ class Shop:
         noted = lambda: sum(f"n.{pid}." in line for line in self.notes(offset)) >= enough  # noqa: E731
         wait_for(noted, 20, f"records of {pid}\n{self.said()}")
         self.moment()
+
+    def web_workers(self, master, killed):
+        return [worker.pid for worker in psutil.Process(master.pid).children() if worker.pid not in killed]
+
+    def wait_web_workers(self, master, killed, count=2):
+        """All are at work. gunicorn loses a SIGTERM that meets a worker in its first milliseconds, before its own handlers are in place."""
+        offset = self.notes_path.stat().st_size
+        enough = lambda: found if len(found := self.web_workers(master, killed)) >= count else None  # noqa: E731
+        for pid in wait_for(enough, 20, f"{count} web workers"):
+            self.wait_noted(pid, offset)
 
     def stop(self, process, timeout=30):
         process.terminate()

@@ -57,7 +57,7 @@ def slay_web_workers(shop, master, killed):
     """One after the other, each while it serves."""
     while len(killed) < WEB_KILLS:
         offset = shop.notes_path.stat().st_size
-        workers = wait_for(lambda: [w.pid for w in psutil.Process(master.pid).children() if w.pid not in killed], 20, "a web worker")
+        workers = wait_for(lambda: shop.web_workers(master, killed), 20, "a web worker")
         pid = shop.random.choice(workers)
         shop.wait_noted(pid, offset)
         os.kill(pid, signal.SIGKILL)
@@ -127,6 +127,7 @@ def test_five_hundred_random_kills_lose_nothing(shop):
     try:
         for slayer in slayers:
             slayer.join()
+        shop.wait_web_workers(master, web)
     finally:
         customers.leave()
     slain = time.monotonic() - began

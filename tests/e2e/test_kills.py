@@ -18,11 +18,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 # -- web workers -------------------------------------------------------------------------------------------------------
 
 
-def living(master, killed, least=1):
-    workers = [worker.pid for worker in psutil.Process(master.pid).children() if worker.pid not in killed]
-    return workers if len(workers) >= least else []
-
-
 @pytest.mark.parametrize(("preload", "kills"), [(True, 36), (False, 14)], ids=["preload", "each its own"])
 def test_killed_web_workers_lose_nothing(shop, preload, kills):
     port = free_port()
@@ -33,15 +28,12 @@ def test_killed_web_workers_lose_nothing(shop, preload, kills):
         killed = []
         while len(killed) < kills:
             offset = shop.notes_path.stat().st_size
-            workers = wait_for(lambda: living(master, killed), 20, "a worker")
+            workers = wait_for(lambda: shop.web_workers(master, killed), 20, "a worker")
             pid = shop.random.choice(workers)
             shop.wait_noted(pid, offset)
             os.kill(pid, signal.SIGKILL)
             killed.append(pid)
-        # A SIGTERM that meets a worker in its first milliseconds is lost: gunicorn's own handlers are not in place yet.
-        offset = shop.notes_path.stat().st_size
-        for pid in wait_for(lambda: living(master, killed, 2), 20, "two workers"):
-            shop.wait_noted(pid, offset)
+        shop.wait_web_workers(master, killed)
     finally:
         customers.leave()
     shop.stop(master)
