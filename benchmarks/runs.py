@@ -19,6 +19,7 @@ WORKLOAD = ROOT / "benchmarks" / "workload"
 DEADLINE = 300
 PORTIONS = 10
 _numbers = itertools.count(1)
+_databases: dict[str, int] = {}
 _order = random.Random(0)
 
 
@@ -156,6 +157,7 @@ def _environ(variant: Variant, servers: Servers, name: str) -> dict[str, str]:
         "BENCH_RUN": name,
         "BENCH_DATABASE": str(servers.folder / "shop.sqlite3"),
         "BENCH_REDIS": str(servers.redis_port),
+        "BENCH_REDIS_DATABASE": str(_databases.setdefault(variant.name, len(_databases))),
         "BENCH_PARTNER": str(servers.partner_port),
         "OTEL_SERVICE_NAME": "shop",
         "OTEL_EXPORTER_OTLP_ENDPOINT": servers.endpoint(name),

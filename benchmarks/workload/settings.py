@@ -19,6 +19,8 @@ DATABASES = {
     }
 }
 REDIS_PORT = int(os.environ["BENCH_REDIS"])
+# One for each variant, as for each application: RQ's gauges tell of every queue in it.
+REDIS_DATABASE = int(os.environ["BENCH_REDIS_DATABASE"])
 PARTNER_URL = f"http://127.0.0.1:{os.environ['BENCH_PARTNER']}/rates?from=USD&to=BRL"
 LOGGING = {
     "version": 1,

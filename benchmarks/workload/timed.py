@@ -29,7 +29,7 @@ def main() -> None:
             super().execute_job(*args)
             times.append((began, time.perf_counter()))
 
-    queue = Queue(os.environ["BENCH_RUN"], connection=redis.Redis(port=settings.REDIS_PORT))
+    queue = Queue(os.environ["BENCH_RUN"], connection=redis.Redis(port=settings.REDIS_PORT, db=settings.REDIS_DATABASE))
 
     def work(count: int) -> None:
         for number in range(count):

@@ -20,7 +20,8 @@ class Desk:
         from django.conf import settings
         from rq import Queue
 
-        self.queue: Any = Queue(os.environ["BENCH_RUN"], connection=redis.Redis(port=settings.REDIS_PORT))
+        self.queue: Any = Queue(os.environ["BENCH_RUN"], connection=redis.Redis(port=settings.REDIS_PORT, db=settings.REDIS_DATABASE))
+        self.queue.connection.flushdb()  # of what earlier rounds left
         self.done = 0
 
     def enqueue(self, numbers: Iterable[int]) -> None:
