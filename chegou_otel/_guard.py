@@ -14,6 +14,8 @@ import threading
 from collections import Counter
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
+from chegou_otel import _forks
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
@@ -31,6 +33,16 @@ _said: set[str] = set()
 _lock = threading.Lock()
 #: Set by our own test suite only: a guarded failure is raised instead of counted.
 strict = False
+
+
+def write_calmly() -> None:
+    """From now on no fork happens while a line of ours is being written: the child would wait for the stream for ever."""
+
+    def call_handlers(record: logging.LogRecord) -> None:
+        with _forks.calm():
+            logging.Logger.callHandlers(logger, record)
+
+    vars(logger)["callHandlers"] = call_handlers
 
 
 def let_through(*types: type[BaseException]) -> None:

@@ -295,9 +295,16 @@ def _at_exit() -> None:
 
 
 def _after_fork() -> None:
-    """In a forked child: nothing of the parent's is counted again."""
-    if _current is not None:
-        _current.runtime.metrics.after_fork()
+    """In a forked child: nothing of the parent's is counted again. What a work-horse forks hands over, as it does itself."""
+    if _current is None:
+        return
+    runtime = _current.runtime
+    if runtime.recorder.leaves_shipping:
+        runtime.metrics.cross_to_parent()
+    else:
+        runtime.metrics.after_fork()
+        if _forks.inherited and runtime.meter_provider is not None:
+            runtime.meter_provider.add_up()
 
 
 @functools.cache
@@ -305,6 +312,7 @@ def _hook_process() -> None:
     """Once per process, with the first ``setup()``."""
     atexit.register(_at_exit)
     _forks.in_child(_after_fork)
+    _guard.write_calmly()
 
 
 @functools.cache

@@ -44,7 +44,7 @@ PARTS = [
     ("chegou_otel.redaction", "Redactor", None),
     ("chegou_otel.propagation", "Propagation", None),
     ("chegou_otel.delivery.recorder", "Recorder", ("reserve", "become", "drain", "_slow", "_place")),
-    ("chegou_otel.integrations.rq.execution", "Executions", ("begin", "finish", "count", "static", "told_static")),
+    ("chegou_otel.integrations.rq.executions", "Executions", ("begin", "finish", "count", "static", "told_static")),
     ("chegou_otel.integrations.rq.enqueue", "Producer", None),
     ("chegou_otel.integrations.rq.teller", "Teller", None),
     ("chegou_otel.integrations.rq.listener", "Listener", None),

@@ -66,6 +66,8 @@ ROW_OF_KIND: Final = {
 NO_SCOPE: Final = 0xFFFF
 
 FRAME_HEADER: Final = 12
+#: A checkpoint every so many bytes: the courier is woken, the pressure looked at.
+STRIDE: Final = 256 * 1024
 HEADER_BYTES: Final = 4096
 MAGIC: Final = int.from_bytes(b"chegou\x00\x02", "little")
 

@@ -153,6 +153,7 @@ class Scope:
     __slots__ = ("block", "name", "number", "resource", "schema_url", "version")
 
     _all: Final[dict[tuple[str, str, str, bytes], Scope]] = {}
+    _by_number: Final[list[Scope]] = []
 
     def __init__(self, number: int, name: str, version: str, schema_url: str, block: bytes, resource: bytes = b"") -> None:
         self.number = number
@@ -172,7 +173,13 @@ class Scope:
             block = text(b"\x0a", name) + (text(b"\x12", version) if version else b"") + attributes(SCOPE, items or {})
             known = cls(min(len(cls._all), 65_000), name, version, schema_url, block, resource)
             cls._all[name, version, schema_url, resource] = known
+            cls._by_number.append(known)
         return known
+
+    @classmethod
+    def is_known(cls, number: int, head: bytes) -> bool:
+        """Whether this process, too, means by ``number`` the scope whose container starts with ``head``."""
+        return number < len(cls._by_number) and cls._by_number[number].head() == head
 
     def head(self) -> bytes:
         """What a scope container starts with: the scope, and its schema's address. In front of it: whose scope it is, if not ours."""

@@ -8,10 +8,20 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from chegou_otel import _forks
-from chegou_otel.delivery import folder, ledger, orphans, pressure, process
+from chegou_otel.delivery import folder, inheritance, ledger, orphans, pressure, process
 from chegou_otel.delivery.folder import Storage
-from chegou_otel.delivery.frames import FRAME_HEADER, HEADER_BYTES, W_MORE, W_PID, W_POSITION, W_SHIPPER, W_SHIPPER_STARTED, Reason
-from chegou_otel.delivery.segments import SHIPPER, WRITER, NotOurs, Segment, in_use
+from chegou_otel.delivery.frames import (
+    FRAME_HEADER,
+    HANDOVER,
+    HEADER_BYTES,
+    W_MORE,
+    W_PID,
+    W_POSITION,
+    W_SHIPPER,
+    W_SHIPPER_STARTED,
+    Reason,
+)
+from chegou_otel.delivery.segments import SHIPPER, WRITER, Segment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -215,7 +225,8 @@ class Pool:
 
     # -- children
 
-    def reserve(self) -> Segment | None:
+    def reserve(self, resource: bytes) -> Segment | None:
+        """A segment for the next child, with all done that can be before there is one."""
         roomiest = min(self.idle, key=lambda each: each.position, default=None)
         made = None
         if roomiest is None or roomiest.size - roomiest.position <= self.size // 4:
@@ -228,6 +239,8 @@ class Pool:
             return None
         self.idle = tuple(each for each in self.idle if each is not segment)
         segment.settled = False
+        segment.announce(resource)
+        segment.touch()
         segment.writer_elsewhere = True
         segment.longs[W_MORE] = 0
         segment.floor = self.floor()
@@ -243,7 +256,8 @@ class Pool:
         if not segment.lock(WRITER):
             self.adopted = (*self.adopted, segment)  # somebody writes on: shipped as it grows, until that process ends
             return
-        segment.settle(segment.position)
+        segment.settle(max(segment.position, segment.readers[HANDOVER].position))  # read up to there, so complete up to there
+        inheritance.learn(segment)
         segment.longs[W_PID] = 0
         segment.unlock(WRITER)
         self.idle = (*self.idle, segment)
@@ -256,27 +270,6 @@ class Pool:
         # Another user may have another folder.
         self._chosen = False
         self._retry = 0.0
-
-    def become(self, segment: Segment | str | None, resource: bytes) -> None:
-        self.child = True
-        self._parents = self._told
-        self.shipper = os.getppid()
-        if isinstance(segment, str):
-            try:
-                segment = Segment.open(segment, self.hash)
-            except NotOurs:
-                segment = None
-        for other in self.out:
-            if other is not segment:
-                other.close()
-        self.out = ()
-        if segment is None or not segment.lock(WRITER):
-            return
-        in_use.add(segment.path or "")
-        segment.claim(resource)
-        if self.storage.kind == "none":
-            self.storage = Storage("disk" if segment.path else "memory", (segment.path or "").rpartition("/")[0] or None, "")
-        self.own, self.least = (segment,), segment.floor
 
     # -- orphans
 

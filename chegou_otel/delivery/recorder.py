@@ -13,13 +13,13 @@ import os
 import threading
 import weakref
 import zlib
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from chegou_otel import _forks, _guard
-from chegou_otel.delivery import handover, ledger, process, segments, sockets
+from chegou_otel.delivery import handover, inheritance, ledger, process, segments, sockets
 from chegou_otel.delivery.courier import Courier
 from chegou_otel.delivery.folder import Storage
-from chegou_otel.delivery.frames import FRAME_HEADER, NO_SCOPE, NOTHING, W_MORE, Kind, Priority, Reason
+from chegou_otel.delivery.frames import FRAME_HEADER, NO_SCOPE, NOTHING, STRIDE, W_MORE, Kind, Priority, Reason
 from chegou_otel.delivery.origin import ours
 from chegou_otel.delivery.pool import Pool
 from chegou_otel.delivery.protocols import prepare
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from chegou_otel.delivery.segments import Segment
 
     Sink = Callable[[Kind, Scope | None, bytes], object]
-
-#: A checkpoint every so many bytes: the courier is woken, the pressure looked at.
-STRIDE: Final = 256 * 1024
 
 #: No WeakSet: to iterate over one touches four times as many pages, and each is copied in a forked child.
 _recorders: list[weakref.ref[Recorder]] = []
@@ -252,11 +249,15 @@ class Recorder:
 
     # -- forks
 
+    @property
+    def leaves_shipping(self) -> bool:
+        """Whether a child does: when its parent leaves it to others, and those can find what it writes."""
+        return self._become and self.pool.storage.kind == "disk"
+
     def _renew(self) -> None:
         """In a forked child: nothing of the parent's is ours, except a segment that was reserved for us."""
         self._parents_courier, self.courier = self.courier, None
-        # A child of a process that leaves shipping to others does so, too, unless others could not find what it writes.
-        self._become = self._become and self.pool.storage.kind == "disk"
+        self._become = self.leaves_shipping
         self._forked = True
         self.pool.renew()
         if any(self.loose):
@@ -266,18 +267,15 @@ class Recorder:
     def reserve(self) -> Segment | None:
         """A segment for a child to be forked; None when there is none to be had. ``drain`` gives it back."""
         with self._lock:
-            return None if self._closed else self.pool.reserve()
+            segment = None if self._closed else self.pool.reserve(self._resource)
+            if segment is not None:
+                segment.limit = min(segment.capacity, segment.position + STRIDE)
+            return segment
 
     def become(self, segment: Segment | str | None) -> None:
         """In the child: write to ``segment`` (or the one at that path), and leave shipping to the parent."""
         with self._lock:
-            self._become = True
-            self._sink = None
-            self.pool.become(segment, self._resource)
-            own = self.pool.current
-            self._segment = NOTHING if own is None or self.muted else own
-            if own is not None:
-                own.limit = min(own.capacity, own.position + STRIDE)
+            inheritance.become(self, segment)
 
     def drain(self, segment: Segment | None, timeout: float = 1.0) -> bool:
         """In the parent, after the child is gone: run the handlers to the end; the rest is shipped as usual.

@@ -61,7 +61,7 @@ class NotOurs(Exception):  # noqa: N818 (an answer, not an error)
 class Segment:
     __slots__ = (
         "created", "fd", "floor", "foreign", "handling", "holds", "identity", "limit", "longs", "memory", "path", "position", "readers",
-        "replay", "scopes", "sealed", "seed", "settled", "size", "words", "writer_elsewhere",
+        "replay", "scopes", "sealed", "seed", "settled", "size", "spoken", "words", "writer_elsewhere",
     )  # fmt: skip
 
     def __init__(self, fd: int, path: str | None, size: int) -> None:
@@ -82,7 +82,8 @@ class Segment:
         self.limit = 0
         #: Frames below this priority are not taken.
         self.floor = 0
-        #: Numbers of the scopes that were written since the last RESOURCE frame.
+        #: The last RESOURCE frame, as far as we know of it, and the numbers of the scopes that were written since.
+        self.spoken: bytes | None = None
         self.scopes = {NO_SCOPE}
         self.readers = [Reader(self, row) for row in range(ROWS)]
         #: Held while handlers run over this segment.
@@ -206,9 +207,9 @@ class Segment:
         self.longs[W_TOUCHED] = int(time.time())
 
     def announce(self, resource: bytes) -> None:
-        """Write a RESOURCE frame; the scopes before it are not valid after it."""
-        if self.write(Kind.RESOURCE, NO_SCOPE, resource):
-            self.scopes = {NO_SCOPE}
+        """Write a RESOURCE frame, unless it is the last one; the scopes before it are not valid after it."""
+        if resource != self.spoken and self.write(Kind.RESOURCE, NO_SCOPE, resource):
+            self.spoken, self.scopes = resource, {NO_SCOPE}
 
     @property
     def capacity(self) -> int:
@@ -308,7 +309,7 @@ class Segment:
         self.seed = seed(longs[W_GENERATION])
         self.sealed = False
         self.position = longs[W_POSITION] = HEADER_BYTES
-        self.scopes = {NO_SCOPE}
+        self.spoken, self.scopes = None, {NO_SCOPE}
         for reader in self.readers:
             reader.restart()
 

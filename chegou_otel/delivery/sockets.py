@@ -12,6 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from chegou_otel import _forks
 from chegou_otel.delivery.tls import Contexts, explain
 
 if TYPE_CHECKING:
@@ -29,8 +30,10 @@ _TLS_WANTS_MORE: Final = 2
 _TLS_CUT: Final = "SSLEOFError"
 
 
-#: Of all connections of this process.
-_connected: set[socket.socket] = set()
+#: Of all connections of this process, by their descriptors.
+connected: dict[int, socket.socket] = {}
+#: They are a parent's, and their descriptors were closed here; to take them apart would touch many pages.
+closed = False
 
 
 class Unsent(OSError):  # noqa: N818 (a verdict, not an error)
@@ -100,7 +103,7 @@ class DeadlineSocket:
             raise
 
     def close(self) -> None:
-        _connected.discard(self.inner)
+        connected.pop(self.inner.fileno(), None)
         self.inner.close()
 
     def stale(self) -> bool:
@@ -169,7 +172,7 @@ def dial(route: Route, contexts: Contexts, deadline: float, *, tunnel: bool = Fa
         if inner is not None:
             inner.close()
         raise
-    _connected.add(inner)
+    connected[inner.fileno()] = inner
     return DeadlineSocket(inner, deadline)
 
 
@@ -212,7 +215,7 @@ def _connect(host: str, port: int, deadline: float) -> socket.socket:
 
 
 #: Hosts that a thread is looking up, or has: host → (done, answer or error).
-_lookups: dict[tuple[bytes, int], tuple[threading.Event, list[Any]]] = {}
+look_ups: dict[tuple[bytes, int], tuple[threading.Event, list[Any]]] = {}
 
 
 def _resolve(host: str, port: int, deadline: float) -> list[Any]:
@@ -224,18 +227,18 @@ def _resolve(host: str, port: int, deadline: float) -> list[Any]:
         pass
     # A look-up that got stuck is not started twice: whoever asks next waits for the same one.
     key = (name, port)
-    if key not in _lookups:
-        _lookups[key] = (threading.Event(), [])
-        thread = threading.Thread(target=_look_up, args=(key, *_lookups[key]), name="chegou-otel-dns", daemon=True)
+    if key not in look_ups:
+        look_ups[key] = (threading.Event(), [])
+        thread = threading.Thread(target=_look_up, args=(key, *look_ups[key]), name="chegou-otel-dns", daemon=True)
         try:
             thread.start()
         except RuntimeError as error:  # a limit of processes, or the interpreter's end
-            del _lookups[key]
+            del look_ups[key]
             raise OSError(str(error)) from error
-    done, answer = _lookups[key]
+    done, answer = look_ups[key]
     if not done.wait(min(RESOLVE_SECONDS, remaining(deadline))):
         raise LookUpTimeout(f"looking up {host} takes too long")
-    _lookups.pop(key, None)
+    look_ups.pop(key, None)
     if isinstance(answer[0], Exception):
         raise answer[0]
     return list(answer[0])
@@ -243,7 +246,8 @@ def _resolve(host: str, port: int, deadline: float) -> list[Any]:
 
 def _look_up(key: tuple[bytes, int], done: threading.Event, answer: list[Any]) -> None:
     try:
-        answer.append(socket.getaddrinfo(*key, type=socket.SOCK_STREAM))
+        with _forks.calm():
+            answer.append(socket.getaddrinfo(*key, type=socket.SOCK_STREAM))
     except Exception as error:
         answer.append(error)
     done.set()
@@ -261,10 +265,14 @@ def prepare(routes: Iterable[Route]) -> None:
 
 def forget() -> None:
     """In a forked child: connections are the parent's, and the threads that look names up did not come along."""
-    for inner in _connected:
+    global closed
+    for inner in connected.values():
         try:  # no `suppress`: its methods lie on pages of their own, each of which is copied
-            os.close(inner.detach())
+            fd = inner.detach()
+            if not closed:
+                os.close(fd)
         except OSError:
             continue
-    _connected.clear()
-    _lookups.clear()
+    connected.clear()
+    look_ups.clear()
+    closed = False

@@ -249,10 +249,10 @@ class LoggerProvider(Flushing, sdk.LoggerProvider):
 
     _logger_cache_lock = _forks.FreeLock()
     _active_loggers_lock = _forks.FreeLock()
-    _handle_fork = property(_forks.nothing_to_renew)
 
     def __init__(self, processor: FrameProcessor, resource: Resource) -> None:
-        super().__init__(resource=resource, shutdown_on_exit=False)
+        with _forks.unhooked("opentelemetry."):
+            super().__init__(resource=resource, shutdown_on_exit=False)
         self.processor = processor
         self.add_log_record_processor(processor)
 

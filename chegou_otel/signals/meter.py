@@ -125,6 +125,8 @@ class Consumer(SynchronousMeasurementConsumer):
     """The SDK's consumer; in a work-horse it hands measurements over instead of adding them up."""
 
     crossing: Callable[..., Any] | None = None
+    #: Knows where to.
+    reader: Reader
     #: In a worker: what is added up is noted there first.
     journal: Journal | None = None
     _lock = _forks.FreeLock()
@@ -134,10 +136,10 @@ class Consumer(SynchronousMeasurementConsumer):
         self._generation = _forks.generation
 
     def consume_measurement(self, measurement: Measurement) -> None:
+        self._begin_anew()
         if self.crossing is not None:
             self._cross(measurement)
             return
-        self._begin_anew()
         journal = self.journal
         if journal is None:
             super().consume_measurement(measurement)
@@ -176,6 +178,8 @@ class Consumer(SynchronousMeasurementConsumer):
         """In a forked child: no total is the parent's. They go with first use: a work-horse adds nothing up."""
         if self._generation == _forks.generation:
             return
+        if self.journal is not None and _forks.inherited:
+            self.crossing = self.reader.append  # a work-horse whose worker notes what it adds up looks with its first use
         self._generation, self.journal = _forks.generation, None
         for reader in self._reader_storages:
             cast("Reader", reader).outbox.clear()
@@ -200,16 +204,17 @@ class MeterProvider(Flushing, sdk.MeterProvider):
     _lock = _forks.FreeLock()
     _meter_lock = _forks.FreeLock()
     _all_metric_readers_lock: Any = _forks.FreeLock()
-    _handle_fork = property(_forks.nothing_to_renew)
 
     def __init__(self, reader: Reader, resource: Resource, views: list[Any] | None = None) -> None:
-        super().__init__(
-            metric_readers=[reader], resource=resource, exemplar_filter=_FILTERS[reader.aggregation.exemplars](), shutdown_on_exit=False,
-            views=views or [],
-        )  # fmt: skip
+        with _forks.unhooked("opentelemetry."):
+            super().__init__(
+                metric_readers=[reader], resource=resource, exemplar_filter=_FILTERS[reader.aggregation.exemplars](),
+                shutdown_on_exit=False, views=views or [],
+            )  # fmt: skip
         self.reader = reader
         self.armed = True
         self.consumer = Consumer(sdk_config=self._sdk_config, metric_readers=[reader])
+        self.consumer.reader = reader
         self._measurement_consumer = self.consumer
         reader._set_collect_callback(cast("Any", self.consumer.collect))
 
@@ -217,6 +222,7 @@ class MeterProvider(Flushing, sdk.MeterProvider):
         self, append: Callable[..., Any], clean: Callable[[Mapping[str, object]], dict[str, object]], aggregation: Aggregation
     ) -> None:
         self.reader.append, self.reader.clean = append, clean
+        self.add_up()
         self.armed = True
         if aggregation != self.reader.aggregation:
             self.reader.configure(aggregation)
@@ -227,7 +233,8 @@ class MeterProvider(Flushing, sdk.MeterProvider):
     def gather(self, *, ask: bool = True) -> None:
         """Take what the SDK added up and, with ``ask``, what users' callbacks observe."""
         if self.armed and ask:
-            self.reader.collect()
+            with _forks.calm():
+                self.reader.collect()
         elif self.armed:
             found = self.consumer.added_up(self.reader)
             if found is not None:
@@ -241,6 +248,10 @@ class MeterProvider(Flushing, sdk.MeterProvider):
 
     def cross_to_parent(self) -> None:
         self.consumer.crossing = self.reader.append
+
+    def add_up(self) -> None:
+        """In a process that ships what it records, whatever it was before: nobody else would."""
+        self.consumer.crossing = self.consumer.journal = None
 
     def replay(
         self, scope: str, version: str, kind: str, name: str, unit: str, description: str, attributes: dict[str, Any], value: float,

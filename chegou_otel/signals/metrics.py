@@ -205,6 +205,9 @@ class Registry:
         self.cross = self._note
 
     def _note(self, series: Series, value: float, span: Any) -> None:
+        if self._crosses():
+            self._cross(series, value, span)
+            return
         with self.journal.lock:
             if series.instrument.kind in ADDED_UP:
                 self.journal.note(series.say(value, span))
@@ -214,14 +217,25 @@ class Registry:
         """In a work-horse: measurements leave as frames and are aggregated by the parent."""
         self.cross = self._cross
 
+    def _crosses(self) -> bool:
+        """Whether they do; a work-horse whose worker notes what it adds up looks with its first."""
+        if self.cross == self._note and not self.journal.kept:
+            self.cross = self._cross
+        return self.cross == self._cross
+
     @guarded
     def _cross(self, series: Series, value: float, span: Any) -> None:
         self.append(Kind.MEASUREMENT, None, series.say(value, span), Priority.HIGH)
 
     def together(self, span: Any, source: str, *told: Any) -> None:
-        """Record what ``groups[source](*told)`` yields. In a work-horse that is one frame for all of it."""
-        if self.cross == self._cross:
+        """Record what ``groups[source](*told)`` yields. In a work-horse that is one frame for all of it, in a worker one note."""
+        if self._crosses():
             self.tell_parent(source, *told, self._origin(span))
+            return
+        if self.cross == self._note:
+            with self.journal.taking(_encode((source, *told, self._origin(span))).encode()):
+                for series, value in self.groups[source](*told):
+                    series.take(value, span)
             return
         for series, value in self.groups[source](*told):
             series.record(value, span)
@@ -238,6 +252,11 @@ class Registry:
         span = None if origin is None else Origin.heard(*origin)
         for series, value in self.groups[source](*values):
             series.take(value, span)
+
+    def teach(self, *told: Any) -> None:
+        """In a work-horse: what its parent is to know, from which the next one is forked."""
+        if self._crosses():
+            self.tell_parent(*told)
 
     @guarded
     def tell_parent(self, *told: Any) -> None:

@@ -247,10 +247,10 @@ class TracerProvider(Flushing, sdk.TracerProvider):
     """The SDK's provider with our tracers. Shutting it down switches it off; ``setup()`` switches it on again."""
 
     _tracers_lock = _forks.FreeLock()
-    _handle_fork = property(_forks.nothing_to_renew)
 
     def __init__(self, state: State, resource: Resource, *, sampler: Sampler | None = None) -> None:
-        super().__init__(sampler=sampler, resource=resource, span_limits=_limits(state), shutdown_on_exit=False)
+        with _forks.unhooked("opentelemetry."):
+            super().__init__(sampler=sampler, resource=resource, span_limits=_limits(state), shutdown_on_exit=False)
         self.state = state
         judge(state, self.sampler, self.id_generator)
 

@@ -81,12 +81,12 @@ def test_no_thread_for_a_look_up_is_a_failed_delivery(make, scope, monkeypatch):
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    sockets._lookups.clear()
+    sockets.look_ups.clear()
     recorder = make("http://collector.example:4318")
     recorder.append(Kind.SPAN, scope, span("kept"))
 
     assert not recorder.flush(1)
-    assert not sockets._lookups
+    assert not sockets.look_ups
     account = recorder.ledger()["traces"]
     assert (account.held, account.ambiguous) == (1, 0)
     assert recorder.courier._lanes[0].circuit.failures

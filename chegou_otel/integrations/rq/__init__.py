@@ -1,9 +1,8 @@
 """RQ: one story from the enqueue to the last attempt, whatever becomes of the work-horse.
 
-``carrier`` is what travels with a job, ``enqueue`` and ``schedulers`` make producer spans, ``execution`` consumer spans, ``shape`` says
-where they stand, ``workhorse`` hands over what
-a work-horse records and tells its end when it cannot, ``late`` serves a ``setup()`` that first runs inside a work-horse, ``logs``
-keeps call arguments out of RQ's own log lines.
+``carrier`` is what travels with a job, ``enqueue`` and ``schedulers`` make producer spans, ``executions`` consumer spans, one per
+``execution``; ``shape`` says where they stand, ``workhorse`` hands over what a work-horse records and tells its end when it cannot,
+``late`` serves a ``setup()`` that first runs inside a work-horse, ``logs`` keeps call arguments out of RQ's own log lines.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import functools
 from typing import TYPE_CHECKING
 
 from chegou_otel import _guard
-from chegou_otel.integrations.rq import carrier, connection, enqueue, execution, late, logs, quiet, reporter, schedulers, sync, workhorse
+from chegou_otel.integrations.rq import carrier, connection, enqueue, executions, late, logs, quiet, reporter, schedulers, sync, workhorse
 from chegou_otel.integrations.rq.abandoned import Abandoned
 from chegou_otel.integrations.rq.listener import Listener
 from chegou_otel.integrations.rq.never_ran import NeverRan
@@ -24,30 +23,30 @@ if TYPE_CHECKING:
 
 
 def install(runtime: Runtime) -> None:
-    executions = execution.Executions(runtime)
-    listener = Listener(runtime, executions)  # in every process: a web worker may be the one that finds a dead worker's segment
+    runs = executions.Executions(runtime)
+    listener = Listener(runtime, runs)  # in every process: a web worker may be the one that finds a dead worker's segment
     logs.install(runtime)
     runtime.when_imported("rq.job", _prepare)
     runtime.when_imported("rq.timeouts", _let_timeouts_through)
     runtime.when_imported("rq.exceptions", _let_stops_through)
     runtime.when_imported("rq.job", functools.partial(carrier.patch, runtime))
-    runtime.when_imported("rq.job", functools.partial(executions.patch_job))
-    runtime.when_imported("rq.worker.base", executions.patch_worker)
-    never = NeverRan(runtime, executions.measures)
+    runtime.when_imported("rq.job", functools.partial(runs.patch_job))
+    runtime.when_imported("rq.worker.base", runs.patch_worker)
+    never = NeverRan(runtime, runs.measures)
     runtime.when_imported("rq.job", never.patch_job)
     runtime.when_imported("rq.worker.base", never.patch_worker)
-    runtime.when_imported("rq.registry", Abandoned(runtime, executions).patch)
-    runtime.when_imported("rq.queue", functools.partial(executions.claims.patch, runtime))
-    runtime.when_imported("rq.worker_pool", functools.partial(executions.claims.patch, runtime, name="WorkerPool"))
-    runtime.when_imported("rq.queue", functools.partial(sync.patch, runtime, executions))
-    runtime.when_imported("rq.worker.worker_classes", functools.partial(workhorse.patch, runtime, executions, listener))
+    runtime.when_imported("rq.registry", Abandoned(runtime, runs).patch)
+    runtime.when_imported("rq.queue", functools.partial(runs.claims.patch, runtime))
+    runtime.when_imported("rq.worker_pool", functools.partial(runs.claims.patch, runtime, name="WorkerPool"))
+    runtime.when_imported("rq.queue", functools.partial(sync.patch, runtime, runs))
+    runtime.when_imported("rq.worker.worker_classes", functools.partial(workhorse.patch, runtime, runs, listener))
     # After whatever else wraps a queue's methods: what was sent was sent before it runs.
     producer = enqueue.Producer(runtime)
     runtime.when_imported("rq.queue", functools.partial(enqueue.patch, runtime, producer))
     runtime.when_imported("rq.group", functools.partial(enqueue.patch_group, runtime))
-    schedulers.install(runtime, producer, executions)
+    schedulers.install(runtime, producer, runs)
     reporter.install(runtime)
-    late.install(runtime, executions)
+    late.install(runtime, runs)
     if runtime.role in ("worker", "scheduler") and late.job_under_way() is None:
         quiet.process(runtime)
 

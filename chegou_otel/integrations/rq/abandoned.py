@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from chegou_otel._guard import guarded
 from chegou_otel.delivery.search import mentions
-from chegou_otel.integrations.rq.execution import nanoseconds
+from chegou_otel.integrations.rq.executions import nanoseconds
 from chegou_otel.integrations.rq.never_ran import name_of
 from chegou_otel.integrations.rq.outcomes import status_of
 from chegou_otel.integrations.rq.quiet import make_quiet
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from chegou_otel._runtime import Runtime
-    from chegou_otel.integrations.rq.execution import Executions
+    from chegou_otel.integrations.rq.executions import Executions
 
 _FOUND: Final = "_chegou_otel_expired"
 #: So many per cleaning; more would hold up the worker that cleans.

@@ -91,6 +91,10 @@ class Claims:
         answer = self._ask(None, "XREVRANGE", results.Result.get_key(job_id), "+", "-", "COUNT", "10")
         return _ending_in(answer, execution_id) if isinstance(answer, list) else None
 
+    def has_finished(self, job: Any) -> bool:
+        """Whether Redis has it that the job finished: a work-horse that ended in order may have lost its own word."""
+        return bool(_bytes(self._ask(job.connection, "HGET", job.key, "status") or b"") == b"finished")
+
     def _ask(self, connection: Any, *command: str) -> Any:
         """The answer; ``None`` is Redis' nil. ``False`` when there was no answer."""
         self.know(connection)

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from chegou_otel._runtime import Runtime
-    from chegou_otel.integrations.rq.execution import Execution, Executions
+    from chegou_otel.integrations.rq.execution import Execution
+    from chegou_otel.integrations.rq.executions import Executions
 
 HAND_OVER_SECONDS = 0.25
 _ENDS = ("main_work_horse", "fork_work_horse")

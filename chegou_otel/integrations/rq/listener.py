@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from time import time_ns
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, Status, StatusCode, TraceFlags
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from chegou_otel._runtime import Runtime
-    from chegou_otel.integrations.rq.execution import Executions
+    from chegou_otel.integrations.rq.executions import Executions
 
 _BEGAN: Final = (
     "queue", "function", "trace", "span", "parent", "flags", "correlation", "facts", "links", "pid", "started", "start", "used",
@@ -48,6 +48,8 @@ class Listener:
         self._told: set[str] = set()
         #: The execution that this process's own work-horse is at; its parent settles it, not the sweep.
         self.monitored: str | None = None
+        #: How the frame about its beginning begins.
+        self._expected = b"?"
         runtime.recorder.handlers[Kind.JOB_CHANGE] = self.change
         runtime.recorder.handlers[Kind.OUTCOME] = self.outcome
         runtime.recorder.collectors.append(self.sweep)
@@ -58,16 +60,26 @@ class Listener:
         if self._generation != _forks.generation:
             self._generation, self._open, self._told = _forks.generation, {}, set()
 
+    def watch(self, execution_id: str | None) -> None:
+        """Whoever forks a work-horse settles what that is at."""
+        self.monitored = execution_id
+        self._expected = f'["began","{execution_id}",'.encode()
+
     def change(self, payload: bytes) -> Hold | None:
         self._begin_anew()
+        if payload.startswith(self._expected) and self.monitored is not None and self.monitored not in self._open:
+            # Read when it is needed, which mostly it is not: its parent made what it says.
+            self._open[self.monitored] = {**_fresh(self.monitored), "unread": payload}
+            return cast("Hold", self._open[self.monitored]["hold"])
         what, execution_id, *rest = json.loads(payload)
         known = self._open.get(execution_id)
         if what == "began":
-            fresh: dict[str, Any] = known or {"id": execution_id, "events": [], "last": 0, "hold": Hold()}
+            fresh = known or _fresh(execution_id)
             self._open[execution_id] = {**fresh, **dict(zip(_BEGAN, rest, strict=True))}
             return None if known else fresh["hold"]
         if known is None:
             return None
+        _read(known)
         if what == "named":
             known["function"] = rest[0]
         elif what == "set":
@@ -79,7 +91,11 @@ class Listener:
 
     def outcome(self, payload: bytes) -> None:
         self._begin_anew()
-        execution_id = json.loads(payload)[0]
+        execution_id, *ended = json.loads(payload)
+        if ended:
+            if execution_id == self.monitored or execution_id in self._open:
+                self._open.setdefault(execution_id, _fresh(execution_id))["ended"] = ended
+            return
         known = self._open.pop(execution_id, None)
         if known is not None:
             known["hold"].release()
@@ -87,14 +103,17 @@ class Listener:
             self._told.add(execution_id)
 
     def settle(self, execution_id: str) -> dict[str, Any] | None:
-        """After the work-horse is gone and drained: what is known of an execution that nobody told; ``None`` when it was told."""
+        """After the work-horse is gone and drained: what is known of an execution that nobody told; ``None`` when it was told.
+
+        With ``ended`` in it (outcome, start, end, what was used) its end is known, too. Whoever is given it releases its ``hold``.
+        """
         self._begin_anew()
-        self.monitored = None
+        known = self._open.pop(execution_id, {})  # before the sweep may take it
+        self.watch(None)
         if execution_id in self._told:
             self._told.discard(execution_id)
             return None
-        known = self._open.pop(execution_id, {})
-        if known and _settled(known):
+        if known and "ended" not in known and _settled(known):
             known["hold"].release()
             return None
         return known
@@ -104,9 +123,16 @@ class Listener:
         """Tell what began in processes that are gone, parent and work-horse alike."""
         self._begin_anew()
         for execution_id, known in list(self._open.items()):
-            if execution_id == self.monitored or process.alive(known["pid"], known["started"]):
+            if execution_id == self.monitored:
                 continue
-            self._open.pop(execution_id, None)
+            _read(known)
+            if "ended" not in known and process.alive(known["pid"], known["started"]):
+                continue
+            if self._open.pop(execution_id, None) is None:
+                continue
+            if "ended" in known:
+                self.tell_left(known)
+                continue
             if _settled(known):
                 known["hold"].release()
                 continue
@@ -117,12 +143,22 @@ class Listener:
             else:
                 self.tell(known, ending.outcome, ending.facts, end=ending.time)
 
-    def tell(self, known: Mapping[str, Any], outcome: str, more: Mapping[str, Any], *, end: int | None = None, where: Any = None) -> None:
+    def keep(self, known: dict[str, Any]) -> None:
+        """Telemetry is off: the sweep tells once it is on again, or whoever comes next."""
+        self._open[known["id"]] = known
+
+    def tell_left(self, known: dict[str, Any]) -> None:
+        """The end that its work-horse left to be told, by somebody who did not make the span."""
+        outcome, _start, end, used = known["ended"]
+        self.tell(known, outcome, used, end=end)
+
+    def tell(self, known: dict[str, Any], outcome: str, more: Mapping[str, Any], *, end: int | None = None, where: Any = None) -> None:
         """The consumer span of an execution that could not tell its own end, unless somebody told it before.
 
         ``end``: when it ended; ``None`` is now, and 0 unknown: then the span ends with the last that was heard of it, and counts no
         duration. ``where``: its Redis.
         """
+        _read(known)
         try:
             if self._executions.claims.take(known["id"], outcome, where, words=True):
                 self._tell(known, outcome, more, end)
@@ -135,8 +171,9 @@ class Listener:
         trace, own, parent = (bytes.fromhex(known[key]) for key in ("trace", "span", "parent"))
         if not known["flags"] & TraceFlags.SAMPLED and UNSAMPLED not in known["facts"]:
             executions.count(known["queue"], known["function"], outcome, seconds, more)
-            facts = untold.facts_of(known["queue"], known["function"], outcome, known["facts"], more)
-            untold.tell(trace, own, Correlation(known["correlation"], "job"), outcome, FAILED[outcome], facts)
+            if outcome in FAILED:
+                facts = untold.facts_of(known["queue"], known["function"], outcome, known["facts"], more)
+                untold.tell(trace, own, Correlation(known["correlation"], "job"), outcome, FAILED[outcome], facts)
             return
         static = executions.static(known["queue"], known["function"])
         # In a context of its own: the courier's, in which the sweep runs, suppresses what is recorded by the way. The sampler was asked
@@ -155,13 +192,27 @@ class Listener:
         for name, attributes, timestamp in known["events"]:
             span.add_event(name, {key: _safe(value) for key, value in attributes.items()}, timestamp)
         span._status = _UNSET
-        span.set_status(Status(StatusCode.ERROR, FAILED[outcome]))
+        if outcome in FAILED:
+            span.set_status(Status(StatusCode.ERROR, FAILED[outcome]))
         executions.count(known["queue"], known["function"], outcome, seconds, more, span=span)
         span.end(max(known["start"], known["last"] if end == 0 else end or time_ns()))
 
 
-def _settled(known: Mapping[str, Any]) -> bool:
+def _fresh(execution_id: str) -> dict[str, Any]:
+    return {"id": execution_id, "events": [], "last": 0, "hold": Hold()}
+
+
+def _read(known: dict[str, Any]) -> None:
+    """Take in what was said of its beginning, unless that was done."""
+    unread = known.get("unread")
+    if unread is not None:  # the courier and the worker's own thread may: both read the same
+        known.update(zip(_BEGAN, json.loads(unread)[2:], strict=True))
+        known.pop("unread", None)
+
+
+def _settled(known: dict[str, Any]) -> bool:
     """Whether the work-horse told its end, though the frame about it went elsewhere."""
+    _read(known)
     return bool(known["hold"].settled_by_writer(matter(bytes.fromhex(known["span"]))))
 
 

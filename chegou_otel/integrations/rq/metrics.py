@@ -36,6 +36,7 @@ class Measures:
         metrics.limits.update(LIMITS)
         self._category = categorizer(runtime.settings.rq_job_categories)
         self._bases: dict[tuple[str, str], Labels] = {}
+        self._endings: dict[tuple[str, str, str, str], tuple[Series | None, ...]] = {}
         self._sent = metrics.counter("messaging.client.sent.messages", "{message}", "Jobs enqueued.")
         self._duration = metrics.histogram("messaging.process.duration", "s", "Duration of job executions.", BUCKETS)
         self._executions = metrics.counter("rq.job.executions", "{execution}", "Executions by outcome.")
@@ -79,19 +80,25 @@ class Measures:
     def _of_execution(
         self, queue: str, function: str, outcome: str, seconds: float | None, error: str, cpu: float | None, memory: float | None
     ) -> list[tuple[Series, float]]:
+        known = self._endings.get((queue, function, outcome, error)) or self._ending(queue, function, outcome, error)
+        values = (1, 1, seconds, cpu, None if memory is None else max(0.0, memory))
+        return [(series, value) for series, value in zip(known, values, strict=True) if series is not None and value is not None]
+
+    def _ending(self, queue: str, function: str, outcome: str, error: str) -> tuple[Series | None, ...]:
+        """The series of an end: executions, retries, duration, CPU, memory."""
         base = self._base(queue, function)
         status = (("rq.job.status", outcome),)
         failed = (("error.type", error),) if error else ()
-        measured: list[tuple[Series, float]] = [(self._executions.series((*base, *status)), 1)]
-        if outcome == "retried":
-            measured.append((self._retries.series((*base, *failed)), 1))
-        if seconds is not None:
-            measured.append((self._duration.series((("messaging.operation.name", "process"), *base, *status, *failed)), seconds))
-        if cpu is not None:
-            measured.append((self._cpu.series(base), cpu))
-        if memory is not None:
-            measured.append((self._memory.series(base), max(0.0, memory)))
-        return measured
+        found = (
+            self._executions.series((*base, *status)),
+            self._retries.series((*base, *failed)) if outcome == "retried" else None,
+            self._duration.series((("messaging.operation.name", "process"), *base, *status, *failed)),
+            self._cpu.series(base),
+            self._memory.series(base),
+        )
+        if len(self._endings) < _MAX_CACHED:
+            self._endings[queue, function, outcome, error] = found
+        return found
 
     def not_run(self, queue: str, function: str, outcome: str) -> None:
         """A job came to an end without having run: cancelled, lost on its way, …"""

@@ -45,12 +45,17 @@ class Start(NamedTuple):
 NOTHING: Final = Start(0.0, 0, 0, 0)
 
 
-def begin(*, forked: bool = False) -> Start:
-    """``forked``: this process has just been; its peak is then what is resident, and known without a look into /proc."""
+def begin() -> Start:
     own = resource.getrusage(resource.RUSAGE_SELF)
-    peak = own.ru_maxrss * 1024
-    resident = peak if forked else _resident()
+    peak, resident = own.ru_maxrss * 1024, _resident()
     return Start(_cpu(own), resident, peak, _high_water() if resident and peak > resident + _SLACK else resident)
+
+
+def begin_forked() -> Start:
+    """In a process that was just forked: it has no children, and its peak is what is resident, known without a look into /proc."""
+    own = resource.getrusage(resource.RUSAGE_SELF)
+    resident = own.ru_maxrss * 1024
+    return Start(own.ru_utime + own.ru_stime, resident, resident, resident)
 
 
 def spent(start: Start) -> dict[str, Any]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from chegou_otel._runtime import Runtime
     from chegou_otel.integrations.rq.enqueue import Producer
-    from chegou_otel.integrations.rq.execution import Executions
+    from chegou_otel.integrations.rq.executions import Executions
 
 #: Of rq-scheduler's: how a job comes to it, and its loop.
 _SCHEDULING: Final = ("enqueue_at", "enqueue_in", "schedule", "cron", "enqueue_job", "run")

@@ -56,9 +56,10 @@ def place(job: Any, wanted: str, since: datetime | None = None) -> Place:
         facts["rq.job.schedule_lateness"] = max(0.0, (since.replace(tzinfo=since.tzinfo or UTC).timestamp() if since else time()) - due)
     if found is None:
         return Place(Correlation(new_id()), None, [], None, facts)
-    links = [Link(context) for context in (found.span_context, current.span_context if current else None) if context]
+    origin, before = found.span_context, current.span_context if current else None
     if wanted == "parents" or (wanted == "auto" and found.shape == "parent" and not anew):
-        return Place(found.correlation, found.span_context, links[1:], None, facts)
+        return Place(found.correlation, origin, [Link(before)] if before and origin else [], None, facts)
+    links = [Link(context) for context in (origin, before) if context]
     known = wanted == "auto" and found.span_id and (current is not None or not anew)
     trace_id = _trace_id(found, current.token if current else "") if known else None
     return Place(found.correlation, None, links, trace_id, facts)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from chegou_otel._runtime import Runtime
-    from chegou_otel.integrations.rq.execution import Executions
+    from chegou_otel.integrations.rq.executions import Executions
 
 
 def patch(runtime: Runtime, executions: Executions, module: ModuleType) -> None:

@@ -1,8 +1,8 @@
 """An execution as frames, so that somebody else can tell its end: written by the process that runs the job.
 
 ``began`` carries all that the consumer span needs, ``set`` and ``event`` what the job's code adds, and the ``OUTCOME`` frame says that
-the span was told. An execution that began and has no outcome, and whose process is gone, is told by whoever drains its segment
-(``listener``).
+the span was told, or how it ended: then its parent, which has the span in hand, tells it. An execution that began and has no outcome,
+and whose process is gone, is told by whoever drains its segment (``listener``).
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import os
 from time import time_ns
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from chegou_otel import _forks
 from chegou_otel._guard import guarded
 from chegou_otel.delivery import process
 from chegou_otel.delivery.frames import W_SETTLED, Kind, Priority
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from chegou_otel.integrations.rq.execution import Execution
 
 
+#: Bytes that an end may take.
+_ROOM: Final = 4_096
 #: Made once: ``json.dumps`` with options makes an encoder per call.
 _encode = json.JSONEncoder(default=str, separators=(",", ":")).encode
 
@@ -34,29 +37,35 @@ _encode = json.JSONEncoder(default=str, separators=(",", ":")).encode
 class Teller:
     """What the span becomes is a frame at once."""
 
-    def __init__(self, runtime: Runtime, parent: int = 0) -> None:
+    def __init__(self, runtime: Runtime, parent: int = 0, *, to_be_forked: bool = False) -> None:
         #: The worker whose work-horse this process is; 0 for one that runs jobs itself.
         self.parent = parent
-        self.pid = os.getpid()
+        #: Made by that worker, for the work-horses that it will fork.
+        self.forked = to_be_forked
+        self._generation = _forks.generation
         self._recorder = runtime.recorder
         self._clean = runtime.encoder.clean
-        self._started = process.moment()
         #: The segments in which the execution under way was said to begin.
         self._begun: dict[str, list[Any]] = {}
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it tells of this process. A child of whoever runs jobs itself has to have its own."""
+        return self.forked or self._generation == _forks.generation
 
     def _write(self, kind: Kind, told: list[Any]) -> None:
         self._recorder.append(kind, None, _encode(told).encode(), Priority.HIGH)
 
-    @guarded
     def began(self, execution: Execution) -> None:
-        span = execution.span
-        if not isinstance(span, Span) or not execution.id:
-            return
-        execution.watch()
-        varying = _encode([self.pid, self._started, execution.start, execution.used])
-        fixed = execution.told or self.fixed(execution, self._clean)
-        self._recorder.append(Kind.JOB_CHANGE, None, f"{fixed},{varying[1:]}".encode(), Priority.HIGH)
-        self._begun.setdefault(execution.id, []).append(self._recorder.pool.current)
+        fixed = execution.told
+        if not fixed:
+            if not isinstance(execution.span, Span) or not execution.id:
+                return
+            execution.watch()
+            fixed = self.fixed(execution, self._clean)
+        varying = f"{os.getpid()},{process.moment()},{execution.start},{list(execution.used)!r}"
+        if self._recorder.append(Kind.JOB_CHANGE, None, f"{fixed},{varying}]".encode(), Priority.HIGH):
+            self._begun[execution.id] = [*self._begun.get(execution.id, ()), self._recorder.pool.current]
 
     @staticmethod
     def fixed(execution: Execution, clean: Callable[[str, Any], Any]) -> str:
@@ -71,6 +80,21 @@ class Teller:
         links = [(link.context.trace_id, link.context.span_id, int(link.context.trace_flags)) for link in span._link_list or ()]
         what = [execution.queue, execution.function, *ids, span.flags, execution.correlation.id, facts, links]
         return _encode(["began", execution.id, *what])[:-1]
+
+    def leave(self, execution: Execution, outcome: str, used: Mapping[str, Any]) -> bool:
+        """Leave the telling to the parent, which made the span: encoding it here would touch pages that are warm there.
+
+        Returns:
+            Whether it will. Not one that is gone, nor when the end may come to lie in another segment than the beginning.
+        """
+        if os.getppid() != self.parent or not execution.is_as_made():
+            return False
+        segment = self._recorder.pool.current
+        if segment is None or self._begun.get(execution.id) != [segment] or segment.capacity - segment.position < _ROOM:
+            return False
+        numbers = str(used).replace("'", '"')  # which is JSON
+        told = f'["{execution.id}","{outcome}",{execution.start},{time_ns()},{numbers}]'.encode()
+        return self._recorder.append(Kind.OUTCOME, None, told, Priority.HIGH)
 
     @guarded
     def named(self, execution: Execution) -> None:

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import functools
 import os
+from abc import get_cache_token
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from chegou_otel import _forks
 from chegou_otel._guard import guarded
+from chegou_otel.correlation import rng
+from chegou_otel.delivery.inheritance import inherit
 from chegou_otel.integrations.rq import claims, resources, spawn
 from chegou_otel.integrations.rq.outcomes import status_of
 from chegou_otel.integrations.rq.quiet import make_loud
@@ -22,7 +26,8 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from chegou_otel._runtime import Runtime
-    from chegou_otel.integrations.rq.execution import Execution, Executions
+    from chegou_otel.integrations.rq.execution import Execution
+    from chegou_otel.integrations.rq.executions import Executions
     from chegou_otel.integrations.rq.listener import Listener
 
 _DRAIN_SECONDS: Final = 1.0
@@ -31,9 +36,9 @@ _PLAIN: Final[tuple[object, ...]] = (None, False, 0, 0.0, "", b"", (), [])
 
 
 def patch(runtime: Runtime, executions: Executions, listener: Listener, module: ModuleType) -> None:
-    horses = Horses(runtime, executions, listener)
+    horses = Horses(runtime, executions, listener, module.Worker)
     if spawn.is_spawned():
-        horses.hand_over(spawn.segment_path())
+        horses.become(spawn.segment_path())
     runtime.wrap(module.Worker, "fork_work_horse", horses.make_fork)
     runtime.wrap(module.SpawnWorker, "fork_work_horse", horses.make_spawn)
     runtime.wrap(module.Worker, "wait_for_horse", horses.make_wait)
@@ -43,26 +48,46 @@ def patch(runtime: Runtime, executions: Executions, listener: Listener, module: 
         runtime.wrap(module, "execute_stopped_callback", functools.partial(make_loud, runtime))
 
 
-def _ask_ahead() -> None:
-    """Ask here what logging asks of a message's only argument, and RQ of what a job returns: the answers are kept per type.
+class _Asked:
+    """What logging asks of a message's only argument, and RQ of what a job returns: asked here, the answers are kept per type.
 
-    Each work-horse would find them out anew, and an abstract class asks all of its subclasses: a page for each to be copied. Every time,
-    because whatever registers with any abstract class makes them all forget.
+    Each work-horse would find them out anew, and an abstract class asks all of its subclasses: a page for each to be copied. Again
+    whenever somebody registered with any abstract class, which makes them all forget.
     """
-    from asyncio import iscoroutine  # RQ has imported it; an application without RQ need not
 
-    any(isinstance(value, Mapping) or iscoroutine(value) for value in _PLAIN)
+    def __init__(self) -> None:
+        self._as_of: object = None
+
+    def ahead(self) -> None:
+        as_of = get_cache_token()
+        if self._as_of != as_of:
+            from asyncio import iscoroutine  # RQ has imported it; an application without RQ need not
+
+            any(isinstance(value, Mapping) or iscoroutine(value) for value in _PLAIN)
+            self._as_of = as_of
 
 
 class Horses:
     """One per worker process: one work-horse at a time."""
 
-    def __init__(self, runtime: Runtime, executions: Executions, listener: Listener) -> None:
+    def __init__(self, runtime: Runtime, executions: Executions, listener: Listener, worker: type) -> None:
         self.runtime = runtime
+        self._rq_s = worker
         self.executions = executions
         self.listener = listener
         self.segment: Any = None
+        self._asked = _Asked()
+        #: What was made for the work-horse under way.
+        self.made: Execution | None = None
         self.exit: tuple[Any, Any] = (None, None)
+        runtime.bridge.teach = runtime.metrics.teach
+        #: For work-horses that are forked, and the generation of the one that this process is.
+        self._teller: Teller | None = None
+        self._generation = -1
+        #: Whether we note what we add up; then what measures sees by itself that it is in a work-horse.
+        self._notes = False
+        #: Whether telemetry was off when the work-horse under way was forked.
+        self._off = False
 
     # -- in the parent, before
 
@@ -74,8 +99,9 @@ class Horses:
         for stale in recorder.pool.out:  # an alarm struck before it was drained; a worker has one work-horse at a time
             recorder.drain(stale, 0.0)
         self.segment = recorder.reserve()
-        _ask_ahead()
-        self.listener.monitored = getattr(getattr(worker, "execution", None), "id", None)
+        self._notes, self._off = self.runtime.journal.kept, recorder.muted
+        self._asked.ahead()
+        self.listener.watch(getattr(getattr(worker, "execution", None), "id", None))
         self.exit = (None, None)
 
     def make_fork(self, original: Callable[..., Any]) -> Callable[..., Any]:
@@ -84,12 +110,23 @@ class Horses:
             if self.runtime.armed:
                 self.reserve(worker)
                 self.executions.prepare(worker, *args[:2])
+                self.made = self.executions.prepared
+                if self.made is not None and not self._comes_by(type(worker)):
+                    self.made.made = None  # nothing is left to who does not come for it
+                if self._teller is None or self._teller.parent != os.getpid():
+                    self._teller = Teller(self.runtime, parent=os.getpid(), to_be_forked=True)
+                _forks.expect(self.inherit)
             try:
                 return original(worker, *args, **kwargs)
             finally:
+                _forks.expect(None)
                 self.executions.prepared = None
 
         return fork_work_horse
+
+    def _comes_by(self, kind: type) -> bool:
+        """Whether ``after`` is called for sure: a subclass may watch its work-horses in a way of its own."""
+        return all(getattr(kind, name) is getattr(self._rq_s, name) for name in ("execute_job", "monitor_work_horse"))
 
     def make_spawn(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
@@ -97,7 +134,7 @@ class Horses:
             if not self.runtime.armed:
                 return original(worker, *args, **kwargs)
             self.reserve(worker)
-            with spawn.bootstrapped(getattr(self.segment, "path", None)):
+            with spawn.bootstrapped(getattr(self.segment, "address", None)):
                 return original(worker, *args, **kwargs)
 
         return fork_work_horse
@@ -107,23 +144,34 @@ class Horses:
     def make_main(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def main_work_horse(worker: Any, *args: Any, **kwargs: Any) -> Any:
-            if self.runtime.armed and not spawn.is_spawned():
-                self.hand_over(self.segment)
+            if self.runtime.armed and self._generation != _forks.generation and not spawn.is_spawned():
+                self.become(self.segment)
             return original(worker, *args, **kwargs)
 
         return main_work_horse
 
+    def inherit(self) -> None:
+        """Right after the fork, in place of all that is renewed in other children: each page that is touched is copied."""
+        rng.renew()
+        inherit(self.runtime.recorder, self.segment)
+        if self._notes:
+            self._generation, self.executions.teller = _forks.generation, self._teller
+        else:
+            self._hand_over(self._teller)
+
     @guarded
-    def hand_over(self, segment: Any) -> None:
-        """This process is a work-horse: whatever it records goes to ``segment``, measurements cross to the parent."""
-        runtime = self.runtime
-        runtime.recorder.become(segment)
+    def become(self, segment: Any) -> None:
+        """The same for a child that was renewed as any other: it was spawned, or forked by something that we do not know."""
+        self.runtime.recorder.become(segment)
+        self._hand_over(Teller(self.runtime, parent=os.getppid()))
+
+    def _hand_over(self, teller: Teller | None) -> None:
+        """This process is a work-horse: measurements cross to the parent, which hears of each execution as it goes on."""
+        runtime, self._generation = self.runtime, _forks.generation
         runtime.metrics.cross_to_parent()
-        runtime.bridge.teach = runtime.metrics.tell_parent
         if runtime.meter_provider is not None:
             runtime.meter_provider.cross_to_parent()
-        self.executions.teller = Teller(runtime, parent=os.getppid())
-        self.executions.forked = not spawn.is_spawned()
+        self.executions.teller = teller
 
     # -- in the parent, after
 
@@ -153,27 +201,43 @@ class Horses:
     @guarded
     def after(self, worker: Any, job: Any, queue: Any, execution: Any, *, stopped: bool) -> None:
         """The work-horse is gone: drain its segment, and tell its span if it could not."""
-        segment, self.segment = self.segment, None
-        if segment is not None:
-            self.runtime.recorder.drain(segment, _DRAIN_SECONDS)
+        segment, made, self.segment, self.made = self.segment, self.made, None, None
+        if segment is not None and not self.runtime.recorder.drain(segment, _DRAIN_SECONDS):
+            self.listener.watch(None)  # the courier is at it, and has not seen the end yet: it tells then
+            return
         execution_id = getattr(execution, "id", None) or self.listener.monitored
         known = self.listener.settle(execution_id) if execution_id else None
-        if known is None:
+        if known is None or (self._off and not known):
+            return
+        if "ended" in known:
+            self._tell_left(made, known)
             return
         status, usage = self.exit
         began = known.get("used") if known else None
         stopped = stopped or status_of(job) == "stopped"
         outcome, more = _ending(status, usage, began, stopped=stopped)
+        if outcome == "vanished" and status == 0 and self.executions.claims.has_finished(job):
+            outcome, more = "finished", resources.of_dead(usage, began)
         if known:
             self.listener.tell(known, outcome, more, where=job.connection)
         elif self.executions.claims.take(execution_id or "", outcome, job.connection):
-            self._tell_unknown(worker, job, queue, execution, outcome, more)
+            # It died before its first frame; what was made for it is here, unless it was spawned.
+            if made is None or made.id != execution_id:
+                made = self.executions.begin(worker, job, queue, execution=execution)
+            if made is not None:
+                made.end(outcome, more)
 
-    def _tell_unknown(self, worker: Any, job: Any, queue: Any, execution: Any, outcome: str, more: dict[str, Any]) -> None:
-        """It died before its first frame: the parent has the job in hand and begins the span itself."""
-        begun: Execution | None = self.executions.begin(worker, job, queue, execution=execution)
-        if begun is not None:
-            begun.end(outcome, more)
+    def _tell_left(self, made: Execution | None, known: dict[str, Any]) -> None:
+        if made is None or made.id != known["id"]:
+            self.listener.tell_left(known)
+            return
+        if self.runtime.recorder.muted:
+            self.listener.keep(known)
+            return
+        try:
+            self.executions.tell_left(made, *known["ended"])
+        finally:
+            known["hold"].release()
 
 
 def _ending(status: int | None, usage: Any, began: Any, *, stopped: bool) -> tuple[str, dict[str, Any]]:

@@ -20,7 +20,7 @@ from rq.timeouts import HorseMonitorTimeoutException, JobTimeoutException
 
 from chegou_otel import _setup
 from chegou_otel.delivery.frames import Kind
-from chegou_otel.integrations.rq.execution import Executions
+from chegou_otel.integrations.rq.executions import Executions
 from chegou_otel.integrations.rq.listener import Listener
 from chegou_otel.integrations.rq.teller import Teller
 from chegou_otel.integrations.rq.workhorse import Horses

@@ -17,7 +17,7 @@ import rq
 import chegou_otel
 from chegou_otel.delivery import process
 from chegou_otel.integrations.rq.claims import KEY, Claims
-from chegou_otel.integrations.rq.execution import span_id_of
+from chegou_otel.integrations.rq.executions import span_id_of
 from tests.delivery.receiver import wait_for
 from tests.integrations.rq.conftest import attributes
 from tests.redis_server import free_port

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 
@@ -15,6 +16,19 @@ import rq.worker  # noqa: E402
 
 if "HUB_KILL_BEFORE_LOADING" in os.environ:
     rq.worker.Worker.prepare_job_execution = lambda *_args, **_options: os.kill(os.getpid(), 9)
+
+
+class Overriding(rq.worker.Worker):
+    """Does something of its own in the work-horse before RQ does anything."""
+
+    def main_work_horse(self, *args):
+        logging.getLogger("hub.jobs").warning("first of all, with %d threads", len(sys._current_frames()))
+        if "HUB_KILL_AT_ONCE" in os.environ:
+            os.kill(os.getpid(), 9)
+        super().main_work_horse(*args)
+
+
+rq.worker.Overriding = Overriding
 if "HUB_SHOW_SITES" in os.environ:
     bridge = chegou_otel.setup().runtime.bridge
     learn = bridge.learn

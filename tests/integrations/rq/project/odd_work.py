@@ -1,0 +1,39 @@
+"""Workers that watch their work-horses in ways of their own: ``odd_work.py CLASS``."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import chegou_otel
+
+memory = os.environ.get("ODD_MEMORY")
+telemetry = chegou_otel.setup(
+    "hub",
+    endpoint=os.environ["HUB_ENDPOINT"],
+    active="always",
+    **({"spool": "memory"} if memory else {"spool_dir": os.environ["HUB_SPOOL"]}),
+)
+
+import redis  # noqa: E402
+import rq.worker  # noqa: E402
+
+
+class OwnMonitor(rq.worker.Worker):
+    def monitor_work_horse(self, job, queue, *execution):
+        self.wait_for_horse()
+        self._horse_pid = 0
+
+
+class OwnExecute(rq.worker.Worker):
+    def execute_job(self, job, queue):
+        self.prepare_execution(job)
+        self.fork_work_horse(job, queue)
+        self.wait_for_horse()
+        self._horse_pid = 0
+        self.set_state("idle")
+
+
+if __name__ == "__main__":
+    kind = globals().get(sys.argv[1]) or getattr(rq.worker, sys.argv[1])
+    kind(["default"], connection=redis.Redis(port=int(os.environ["HUB_REDIS_PORT"]))).work(burst=True)

@@ -1,0 +1,121 @@
+"""Jobs and workers that do what few do: everything is told once, truthfully, and nothing that was measured is lost."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.delivery.receiver import wait_for
+from tests.integrations.rq.conftest import attributes
+
+pytestmark = pytest.mark.slow
+SWITCH = 2.5  # a courier looks once a second
+
+
+@pytest.fixture
+def producer(telemetry):
+    return telemetry
+
+
+def statuses(hub):
+    return [attributes(span)["rq.job.status"] for span in hub.jobs]
+
+
+def total(hub, name):
+    return sum(hub.metric(name).values())
+
+
+@pytest.mark.parametrize("memory", ["", "1"], ids=["disk", "memory"])
+@pytest.mark.parametrize("worker", ["Worker", "SpawnWorker", "OwnMonitor", "OwnExecute"])
+def test_nobody_is_left_to_a_parent_that_does_not_come(hub, producer, worker, memory):
+    for _ in range(3):
+        hub.queue().enqueue("truth_jobs.ok")
+    hub.queue().enqueue("odd_jobs.count")
+    hub.work("odd_work.py", worker, ODD_MEMORY=memory)
+    hub.wait_jobs(4)
+
+    assert statuses(hub) == ["finished"] * 4
+    assert total(hub, "rq.job.executions") == 4
+    assert total(hub, "odd.count") == 1
+
+
+def test_a_flush_in_a_job_takes_no_measurement_along(hub, producer):
+    for _ in range(3):
+        hub.queue().enqueue("odd_jobs.flushes_and_counts")
+    hub.burst()
+    hub.wait_jobs(3)
+
+    assert total(hub, "odd.count") == 3
+
+
+def test_a_processor_that_a_job_adds_sees_the_job_s_span_end(hub, producer, tmp_path):
+    path = tmp_path / "ended"
+    hub.queue().enqueue("odd_jobs.adds_a_processor", str(path))
+    hub.burst()
+
+    assert path.read_text() == "process default\n"
+
+
+def test_a_job_that_shuts_telemetry_down_has_finished_all_the_same(hub, producer):
+    """Its work-horse cannot say so any more; Redis can."""
+    hub.queue().enqueue("odd_jobs.shuts_down")
+    hub.burst()
+    hub.wait_jobs(1)
+
+    assert statuses(hub) == ["finished"]
+
+
+def test_a_job_that_sets_up_anew_hands_nothing_over_to_itself(hub, producer, tmp_path):
+    job = hub.queue().enqueue("odd_jobs.sets_up_anew", str(tmp_path / "anew"))
+    hub.burst()
+
+    assert job.return_value(refresh=True) < 10
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["the job counts, too", "only the grandchild"])
+def test_what_a_job_forks_hands_its_measurements_over(hub, producer, first):
+    hub.queue().enqueue("odd_jobs.counts_in_a_grandchild", first)
+    hub.burst()
+    hub.work("truth_work.py", "next")
+
+    assert (total(hub, "odd.count"), total(hub, "odd.own")) == (1 + first, 1)
+
+
+@pytest.fixture
+def switched(hub, tmp_path):
+    """Runs a job, and has the switch turned while it is at it."""
+    off, path = tmp_path / "spool" / "hub@off", tmp_path / "running"
+    off.parent.mkdir(exist_ok=True)
+
+    def run(*, off_first):
+        def turn(*, to_off):
+            off.write_text("{}") if to_off else off.unlink(missing_ok=True)
+
+        turn(to_off=off_first)
+        hub.queue().enqueue("truth_jobs.waits_quietly", str(path))
+        worker = hub.start("truth_work.py", "Worker", "burst")
+        wait_for(lambda: path.exists() and path.read_text(), 30, f"the job\n{hub.said()}")
+        turn(to_off=not off_first)
+        time.sleep(SWITCH)
+        path.with_name("running.go").touch()
+        assert worker.wait(30) == 0
+        turn(to_off=False)
+        hub.work("truth_work.py", "next")
+
+    return run
+
+
+def test_what_was_begun_before_telemetry_was_switched_off_is_told_when_it_is_on_again(hub, producer, switched):
+    switched(off_first=False)
+    hub.wait_jobs(1)
+
+    assert statuses(hub) == ["finished"]
+    assert total(hub, "rq.job.executions") == 1
+
+
+def test_what_was_begun_while_telemetry_was_off_is_not_said_to_have_vanished(hub, producer, switched):
+    switched(off_first=True)
+
+    assert statuses(hub) == []
+    assert "vanished" not in str(hub.metric("rq.job.executions"))
