@@ -163,11 +163,23 @@ def test_in_a_work_horse_s_hand_over(telemetry, redis_client, job):
 def test_in_the_parent_between_two_jobs(telemetry, redis_client, job):
     """Reserve, drain, settle: RQ's monitor alarm may strike there too."""
     executions, queue, running = Executions(telemetry.runtime), rq.Queue(connection=redis_client), Running()
-    horses = Horses(telemetry.runtime, executions, Listener(telemetry.runtime, executions))
+    horses = Horses(telemetry.runtime, executions, Listener(telemetry.runtime, executions), rq.Worker)
 
     def work():
         horses.reserve(running)
         horses.after(running, job, queue, running, stopped=False)
+
+    assert strike(work, HorseMonitorTimeoutException, ALARMS) == ALARMS
+    works_still(telemetry)
+
+
+def test_in_the_parent_that_makes_ready_and_tells_what_was_left(telemetry, redis_client, job):
+    executions, queue, running = Executions(telemetry.runtime), rq.Queue(connection=redis_client), Running()
+
+    def work():
+        executions.prepare(running, job, queue)
+        now = time.time_ns()
+        executions.tell_left(executions.prepared, "finished", now, now, {"rq.job.cpu_time": 0.5})
 
     assert strike(work, HorseMonitorTimeoutException, ALARMS) == ALARMS
     works_still(telemetry)
