@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from chegou_otel import _guard
 from chegou_otel._guard import guarded
 from chegou_otel.delivery import process
+from chegou_otel.integrations.rq.connection import calm
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -139,7 +140,7 @@ def _once(pool: Any, command: tuple[str, ...]) -> Any:
     options = {**pool.connection_kwargs, "socket_timeout": ANSWER_SECONDS, "retry": None, "retry_on_timeout": False, "retry_on_error": []}
     if "path" not in options:
         options["socket_connect_timeout"] = ANSWER_SECONDS
-    made = pool.connection_class(**options)
+    made = calm(pool.connection_class)(**options)
     try:
         made.connect()
         made.send_command(*command)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from typing import TYPE_CHECKING, Any, Final
+
+from chegou_otel import _forks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,6 +46,18 @@ def prepare() -> None:
     importlib.metadata.version(redis.__name__)  # redis-py asks that for every pool, to say who it is
 
 
+@functools.cache
+def calm(kind: type) -> type:
+    """``kind`` of connection for a thread of ours, which looks names up: a child that is forked meanwhile would hang in its own look-up."""
+
+    class Calm(kind):  # type: ignore[misc]
+        def _connect(self) -> Any:
+            with _forks.calm():
+                return super()._connect()
+
+    return Calm if hasattr(kind, "_connect") else kind
+
+
 def like(client: Any) -> Any:
     """A client of our own for the same database. Nothing connects before it is used."""
     import redis
@@ -59,7 +74,7 @@ def like(client: Any) -> Any:
     sentinel = getattr(pool, "sentinel_manager", None)
     if sentinel is not None:
         return sentinel.master_for(pool.service_name, **{**kept, **own})
-    return redis.Redis(connection_pool=redis.ConnectionPool(connection_class=pool.connection_class, **{**kept, **own}))
+    return redis.Redis(connection_pool=redis.ConnectionPool(connection_class=calm(pool.connection_class), **{**kept, **own}))
 
 
 def of_settings() -> Iterator[Any]:

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
 import subprocess
 import sys
 import textwrap
+import threading
+import time
+
+import pytest
+import redis
+
+from chegou_otel import _forks
+from chegou_otel.integrations.rq import claims, connection
 
 SOURCE = """
     import sys
@@ -37,3 +48,38 @@ def test_a_thread_of_ours_imports_nothing_to_reach_redis(redis_port, tmp_path):
     )  # fmt: skip
 
     assert done.stdout.strip() == "[]", done.stderr
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("reach", ["claim", "report"])
+def test_no_fork_happens_while_a_name_is_looked_up(monkeypatch, redis_port, reach):
+    """The C library's resolver has locks that a child inherits as they are: of 600 forks beside a thread that looks names up, one hung."""
+    client, look_up, seen = redis.Redis(host="localhost", port=redis_port), socket.getaddrinfo, []
+
+    def slow(*args, **options):
+        began = time.monotonic()
+        pid = os.fork()  # of another thread than the one that is calm
+        if not pid:
+            os._exit(0)
+        os.waitpid(pid, 0)
+        seen.append(time.monotonic() - began)
+
+    def looking(*args, **options):
+        thread = threading.Thread(target=slow)
+        thread.start()
+        thread.join()
+        return look_up(*args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", looking)
+    _forks.calm.before()  # of a fork that found nobody inside
+    _forks.calm.after()
+    alarm = signal.setitimer(signal.ITIMER_REAL, 0)  # where one is set, a fork does not wait
+    try:
+        if reach == "claim":
+            assert claims._once(client.connection_pool, ("PING",)) in (b"PONG", "PONG")
+        else:
+            assert connection.like(client).ping()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *alarm)
+
+    assert seen[0] > _forks._PATIENCE * 0.9, "it has waited as long as a fork waits"
