@@ -134,7 +134,7 @@ def talkative(monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_child_can_write_where_a_line_of_ours_was_being_written_when_it_was_forked(no_alarm, talkative):
+def test_a_child_can_write_where_a_line_of_ours_was_being_written_when_it_was_forked(no_alarm, patience, talkative):
     """The buffer's lock is nobody's to renew: a work-horse would wait with its own first line until RQ's time-out kills it."""
 
     def write():
