@@ -54,6 +54,7 @@ class Execution:
         self.used = resources.NOTHING
         #: The one that was under way: a job may run another on a queue that does not wait for workers.
         self.outer: Execution | None = None
+        self.over = False
 
     def watch(self) -> None:
         """From here on what the span becomes is told at once, if there is a teller."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 from datetime import UTC, datetime
 from hashlib import blake2b
 from time import time_ns
@@ -47,6 +48,12 @@ _CALLBACKS: Final = ("execute_success_callback", "execute_failure_callback", "ex
 _HEARTBEAT_NS: Final = 60 * 10**9
 
 
+class _Here(threading.local):
+    """What a thread is at: a web server's may each be at a job of their own, on queues that do not wait for workers."""
+
+    execution: Execution | None = None
+
+
 class Executions:
     """Consumer spans and what counts them."""
 
@@ -55,12 +62,21 @@ class Executions:
         self.tracer = runtime.tracer("chegou_otel.rq")
         self.measures = Measures(runtime)
         self._statics: dict[tuple[str, str], Static] = {}
-        self.current: Execution | None = None
+        self._here = _Here()
         self.claims = Claims()
         #: Told of a start, a change, an end, so that they are frames too: what a killed process did is told by another.
         self.teller: Teller | None = None
         #: What the parent made ready for the work-horse that it is about to fork.
         self.prepared: Execution | None = None
+
+    @property
+    def current(self) -> Execution | None:
+        """What this thread is at."""
+        return self._here.execution
+
+    def _enter(self, execution: Execution) -> None:
+        execution.token = attach(execution.context)
+        execution.outer, self._here.execution = self._here.execution, execution
 
     # -- a run ---------------------------------------------------------------------------------------------------------
 
@@ -73,8 +89,7 @@ class Executions:
             # In a work-horse whose parent has made all of it: what is left is what only the work-horse knows.
             made.start = made.span._start_time = time_ns()
             made.used = resources.begin_forked()
-            made.token = attach(made.context)
-            self.current = made
+            self._enter(made)
             teller.began(made)
             return made
         if made is None or made.job is not job:
@@ -85,8 +100,7 @@ class Executions:
         made.used = resources.begin_forked() if self.teller is not None and self.teller.forked else resources.begin()
         if since:
             made.used = made.used._replace(cpu=0.0)  # since the fork: importing the job is part of its run
-        made.token = attach(made.context)
-        self.current = made
+        self._enter(made)
         self.claims.know(job.connection)
         self._tell_began(made)
         return made
@@ -127,7 +141,8 @@ class Executions:
 
     def finish(self, execution: Execution, outcome: str, more: Mapping[str, Any] | None = None, end: int | None = None) -> None:
         """The process that ran it tells its end, or leaves that to its parent. ``more``: what is known of one that another process ran."""
-        self.current = execution.outer
+        execution.over = True
+        self._here.execution = execution.outer
         span, teller = execution.span, self.teller
         used = resources.spent(execution.used) if more is None else more
         if teller is not None and more is None and teller.leave(execution, outcome, used):

@@ -99,9 +99,9 @@ def _make_exit(runtime: Runtime, execution: Execution, job: Any, original: Calla
     def finish(status: int, *, ordered: bool) -> None:
         if os.getpid() != pid:
             return  # a child of the work-horse
-        if execution.executions.current is execution and ordered:
+        if not execution.over and ordered:
             execution.end(outcome_of(job, execution.error, done=status == 0))
-        elif execution.executions.current is execution:  # somebody left in the midst of the job
+        elif not execution.over:  # somebody left in the midst of the job
             execution.end("vanished", {**resources.spent(execution.used), "rq.job.exit_code": status})
         runtime.recorder.flush(HAND_OVER_SECONDS)
 

@@ -24,11 +24,9 @@ def patch(runtime: Runtime, executions: Executions, module: ModuleType) -> None:
 def _make_run_sync(runtime: Runtime, executions: Executions, original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def run_sync(queue: Any, job: Any, *args: Any, **kwargs: Any) -> Any:
-        outer = executions.current
         execution = executions.begin(Named("sync"), job, queue) if runtime.armed else None
         if execution is None:
             return original(queue, job, *args, **kwargs)
-        execution.outer = outer
         try:
             ran = original(queue, job, *args, **kwargs)
         except BaseException as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+import rq
 
 from tests.delivery.receiver import wait_for
 from tests.integrations.rq.conftest import attributes
@@ -119,3 +120,16 @@ def test_what_was_begun_while_telemetry_was_off_is_not_said_to_have_vanished(hub
 
     assert statuses(hub) == []
     assert "vanished" not in str(hub.metric("rq.job.executions"))
+
+
+@pytest.mark.parametrize("worker", ["Worker", "SimpleWorker"])
+def test_a_job_that_worked_a_queue_off_and_failed_says_by_what(hub, producer, worker):
+    rq.Queue("inner", connection=hub.redis).enqueue("truth_jobs.ok")
+    hub.queue().enqueue("odd_jobs.works_a_queue_off_and_fails", "inner")
+    hub.burst(worker)
+    hub.wait_jobs(2)
+
+    told = {attributes(span)["rq.job.function"]: attributes(span) for span in hub.jobs}
+    assert told["truth_jobs.ok"]["rq.job.status"] == "finished"
+    failed = told["odd_jobs.works_a_queue_off_and_fails"]
+    assert (failed["rq.job.status"], failed.get("error.type")) == ("failed", "ValueError")

@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 
 import psutil
@@ -347,3 +348,23 @@ def test_a_synchronous_queue_s_run_is_one_consumer_under_its_producer(redis_clie
     assert (ran.trace_id, ran.parent_id, ran.correlation_id) == (sent.trace_id, sent.span_id, "order-0009")
     assert [span.attributes["rq.job.status"] for span in (ran, failed)] == ["finished", "failed"]
     assert failed.attributes["error.type"] == "ValueError"
+
+
+def test_synchronous_queues_of_several_threads_fail_each_for_itself(redis_client, producer):
+    """A web server's threads, while jobs are not given to workers: in tests, and where there are few."""
+    import truth_jobs
+
+    queue = rq.Queue(connection=redis_client, is_async=False)
+    first = threading.Thread(target=queue.enqueue, args=("truth_jobs.fails_beside",))
+    second = threading.Thread(target=queue.enqueue, args=("truth_jobs.goes_on_beside",))
+    first.start()
+    assert truth_jobs.beside["fails"].wait(30)
+    second.start()
+    first.join(30)
+    truth_jobs.beside["failed"].set()
+    second.join(30)
+
+    told = {span.attributes["rq.job.function"]: span for span in producer.jobs}
+    failed, finished = told["truth_jobs.fails_beside"], told["truth_jobs.goes_on_beside"]
+    assert (failed.attributes["rq.job.status"], failed.attributes.get("error.type")) == ("failed", "ValueError")
+    assert (finished.attributes["rq.job.status"], finished.status, finished.attributes.get("error.type")) == ("finished", "UNSET", None)

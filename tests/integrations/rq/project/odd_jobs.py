@@ -63,3 +63,12 @@ def counts_in_a_grandchild(first):
         finally:
             os._exit(0)
     os.waitpid(pid, 0)
+
+
+def works_a_queue_off_and_fails(name):
+    """A worker within a job."""
+    import redis
+    import rq
+
+    rq.SimpleWorker([name], connection=redis.Redis(port=int(os.environ["HUB_REDIS_PORT"]))).work(burst=True)
+    raise ValueError("after all that work")

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 
@@ -46,6 +47,21 @@ def ok():
 
 def fails():
     raise ValueError("no luck")
+
+
+#: Where two jobs in two threads of one process meet.
+beside = {what: threading.Event() for what in ("fails", "goes on", "failed")}
+
+
+def fails_beside():
+    beside["fails"].set()
+    beside["goes on"].wait(30)
+    raise ValueError("no luck")
+
+
+def goes_on_beside():
+    beside["goes on"].set()
+    beside["failed"].wait(30)
 
 
 def leaves(code):
