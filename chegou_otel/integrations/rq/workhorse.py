@@ -36,9 +36,11 @@ _PLAIN: Final[tuple[object, ...]] = (None, False, 0, 0.0, "", b"", (), [])
 
 
 def patch(runtime: Runtime, executions: Executions, listener: Listener, module: ModuleType) -> None:
-    horses = Horses(runtime, executions, listener, module.Worker)
+    horses = Horses(runtime, executions, listener, module)
     if spawn.is_spawned():
         horses.become(spawn.segment_path())
+    runtime.wrap(module.Worker, "work", horses.make_work)
+    runtime.wrap(module.Worker, "perform_job", horses.make_perform)
     runtime.wrap(module.Worker, "fork_work_horse", horses.make_fork)
     runtime.wrap(module.SpawnWorker, "fork_work_horse", horses.make_spawn)
     runtime.wrap(module.Worker, "wait_for_horse", horses.make_wait)
@@ -70,9 +72,11 @@ class _Asked:
 class Horses:
     """One per worker process: one work-horse at a time."""
 
-    def __init__(self, runtime: Runtime, executions: Executions, listener: Listener, worker: type) -> None:
+    def __init__(self, runtime: Runtime, executions: Executions, listener: Listener, module: ModuleType) -> None:
         self.runtime = runtime
-        self._rq_s = worker
+        self._rq_s = module.Worker
+        #: The classes whose ``fork_work_horse`` makes ready for the work-horse.
+        self._ready = {module.Worker, module.SpawnWorker}
         self.executions = executions
         self.listener = listener
         self.segment: Any = None
@@ -80,6 +84,8 @@ class Horses:
         #: What was made for the work-horse under way.
         self.made: Execution | None = None
         self.exit: tuple[Any, Any] = (None, None)
+        #: The generation of a work-horse that a subclass forks in a way of its own: it is renewed as any child, until its first step.
+        self._strange = -1
         runtime.bridge.teach = runtime.metrics.teach
         #: For work-horses that are forked, and the generation of the one that this process is.
         self._teller: Teller | None = None
@@ -108,6 +114,7 @@ class Horses:
         @functools.wraps(original)
         def fork_work_horse(worker: Any, *args: Any, **kwargs: Any) -> Any:
             if self.runtime.armed:
+                self._strange = -1
                 self.reserve(worker)
                 self.executions.prepare(worker, *args[:2])
                 self.made = self.executions.prepared
@@ -139,7 +146,45 @@ class Horses:
 
         return fork_work_horse
 
+    def make_work(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def work(worker: Any, *args: Any, **kwargs: Any) -> Any:
+            if self.runtime.armed:
+                self.meet(type(worker))
+            return original(worker, *args, **kwargs)
+
+        return work
+
+    @guarded
+    def meet(self, kind: type) -> None:
+        """A subclass may fork in a way of its own: what it forks is given a segment all the same."""
+        owner = next(base for base in kind.__mro__ if "fork_work_horse" in vars(base))
+        if owner not in self._ready:
+            self._ready.add(owner)
+            self.runtime.wrap(owner, "fork_work_horse", self.make_strange)
+
+    def make_strange(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def fork_work_horse(worker: Any, *args: Any, **kwargs: Any) -> Any:
+            if self.runtime.armed:
+                self.reserve(worker)
+                self._strange = _forks.generation + 1
+            return original(worker, *args, **kwargs)
+
+        return fork_work_horse
+
     # -- in the child
+
+    def make_perform(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """The first step of a work-horse that does not come by ``main_work_horse``."""
+
+        @functools.wraps(original)
+        def perform_job(worker: Any, *args: Any, **kwargs: Any) -> Any:
+            if self.runtime.armed and self._strange == _forks.generation != self._generation:
+                self.become(self.segment)
+            return original(worker, *args, **kwargs)
+
+        return perform_job
 
     def make_main(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 
@@ -32,6 +33,33 @@ class OwnExecute(rq.worker.Worker):
         self.wait_for_horse()
         self._horse_pid = 0
         self.set_state("idle")
+
+
+class OwnFork(rq.worker.Worker):
+    def fork_work_horse(self, job, queue):
+        self._horse_pid = os.fork()
+        if not self._horse_pid:
+            os.setpgrp()
+            self.main_work_horse(job, queue)
+            os._exit(0)
+
+
+class OwnHorse(rq.worker.Worker):
+    def fork_work_horse(self, job, queue):
+        self._horse_pid = os.fork()
+        if not self._horse_pid:
+            self._is_horse = True
+            more = (self.execution,) if "execution" in inspect.signature(rq.worker.Worker.perform_job).parameters else ()
+            try:
+                self.perform_job(job, queue, *more)
+            finally:
+                os._exit(0)
+
+
+class Announces(rq.worker.Worker):
+    def fork_work_horse(self, job, queue):
+        print("about to fork", flush=True)
+        super().fork_work_horse(job, queue)
 
 
 if __name__ == "__main__":
