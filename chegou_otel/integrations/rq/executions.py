@@ -93,7 +93,9 @@ class Executions:
             teller.began(made)
             return made
         if made is None or made.job is not job:
-            made = self._make(worker, job, queue, since, execution)
+            ahead, made = made, self._make(worker, job, queue, since, execution)
+            if ahead is not None and ahead.id == made.id:  # the same one, fetched again: what its parent has measured is measured
+                made.wait, made.late = ahead.wait, ahead.late
         made.start = nanoseconds(since) if since else time_ns()
         if isinstance(made.span, Span):
             made.span._start_time = made.start

@@ -28,7 +28,7 @@ def total(hub, name):
 
 
 @pytest.mark.parametrize("memory", ["", "1"], ids=["disk", "memory"])
-@pytest.mark.parametrize("worker", ["Worker", "SpawnWorker", "OwnMonitor", "OwnExecute", "OwnFork", "OwnHorse", "Announces"])
+@pytest.mark.parametrize("worker", ["Worker", "SpawnWorker", "OwnMonitor", "OwnExecute", "OwnFork", "OwnHorse", "Announces", "Refetches"])
 def test_nobody_is_left_to_a_parent_that_does_not_come(hub, producer, worker, memory):
     for _ in range(3):
         hub.queue().enqueue("truth_jobs.ok")
@@ -37,7 +37,7 @@ def test_nobody_is_left_to_a_parent_that_does_not_come(hub, producer, worker, me
     hub.wait_jobs(4)
 
     assert statuses(hub) == ["finished"] * 4
-    assert total(hub, "rq.job.executions") == 4
+    assert (total(hub, "rq.job.executions"), total(hub, "rq.job.queue_wait")) == (4, 4)
     assert total(hub, "odd.count") == 1
 
 

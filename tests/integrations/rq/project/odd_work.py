@@ -17,6 +17,7 @@ telemetry = chegou_otel.setup(
 )
 
 import redis  # noqa: E402
+import rq.job  # noqa: E402
 import rq.worker  # noqa: E402
 
 
@@ -54,6 +55,11 @@ class OwnHorse(rq.worker.Worker):
                 self.perform_job(job, queue, *more)
             finally:
                 os._exit(0)
+
+
+class Refetches(rq.worker.Worker):
+    def perform_job(self, job, queue, *execution):
+        return super().perform_job(rq.job.Job.fetch(job.id, connection=self.connection), queue, *execution)
 
 
 class Announces(rq.worker.Worker):
