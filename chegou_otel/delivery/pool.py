@@ -240,6 +240,7 @@ class Pool:
         self.idle = tuple(each for each in self.idle if each is not segment)
         segment.settled = False
         segment.announce(resource)
+        segment.longs[W_POSITION] = segment.position  # from where a child goes on that opens it by its path
         segment.touch()
         segment.writer_elsewhere = True
         segment.longs[W_MORE] = 0

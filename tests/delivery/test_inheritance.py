@@ -9,7 +9,8 @@ import pytest
 from chegou_otel import _forks
 from chegou_otel.delivery import inheritance, sockets
 from chegou_otel.delivery.frames import HEADER_BYTES, Kind, Priority
-from chegou_otel.delivery.otlp import Scope
+from chegou_otel.delivery.otlp import Scope, resource_block
+from chegou_otel.delivery.recorder import Recorder
 from tests.delivery.items import span
 from tests.delivery.receiver import wait_for
 from tests.delivery.test_forks import ended, forked, tasks
@@ -181,3 +182,22 @@ def test_a_worker_within_a_work_horse_closes_nothing_of_the_job_s(make, receiver
         work_horse(recorder, inner)
 
     work_horse(recorder, work)
+
+
+@pytest.mark.parametrize("role", ["worker", "command", "w", "a role with a long name"])
+def test_a_spawned_one_goes_on_where_its_parent_ended_whatever_it_says_it_is(make, receiver, scope, role):
+    """Its resource may be longer or shorter than the parent's, which announces another one with each child."""
+    recorder = make(receiver.url)
+    for number in range(4):
+        segment = recorder.reserve()
+
+        def work(segment=segment, number=number):
+            spawned = Recorder(resource_block({"service.name": "shop", "chegou.role": role}), service="shop")
+            spawned.become(segment.address)
+            spawned.append(Kind.SPAN, scope, span(f"job {number}"))
+
+        assert ended(forked(work)) == 0
+        assert recorder.drain(segment, 1.0)
+    assert recorder.flush(5)
+
+    assert receiver.counts() == {f"job {number}": 1 for number in range(4)}
