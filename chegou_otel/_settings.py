@@ -253,7 +253,7 @@ def check(name: str, value: Any, shape: Shape) -> Any:
         items = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (None,)
         if not all(isinstance(item, str) for item in items):
             raise TypeError(f"{name} takes a list of strings, not {value!r}")
-        return items
+        return tuple(str.__str__(item) for item in items)  # members of a str enumeration are more than that
     if shape.base is float and type(value) is int:
         value = float(value)
     if type(value) is not shape.base:
@@ -265,25 +265,34 @@ def check(name: str, value: Any, shape: Shape) -> Any:
     return value
 
 
-def load(arguments: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> tuple[Settings, list[str]]:
-    """The settings for ``arguments`` over ``environ`` (default: ``os.environ``), and warnings about what was ignored.
+def checked(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """``arguments`` as the settings take them: plain values that may be read, and written down, any number of times.
 
     Raises:
         TypeError: an argument that is no setting (the message names the nearest one), or of the wrong type.
         ValueError: a value that is not allowed.
     """
-    environ = os.environ if environ is None else environ
     known = shapes()
     for name in arguments:
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; the settings are {', '.join(known)}"
             raise TypeError(f"setup() has no setting {name!r}{hint}")
+    return {name: check(name, value, known[name]) for name, value in arguments.items()}
+
+
+def load(arguments: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> tuple[Settings, list[str]]:
+    """The settings for ``arguments`` over ``environ`` (default: ``os.environ``), and warnings about what was ignored.
+
+    Raises:
+        TypeError, ValueError: as :func:`checked`.
+    """
+    environ = os.environ if environ is None else environ
+    given = checked(arguments)
     warnings: list[str] = []
-    values = _from_environment(environ, known, warnings)
+    values = _from_environment(environ, shapes(), warnings)
     warnings += _unknown(environ)
-    values.update({name: check(name, value, known[name]) for name, value in arguments.items()})
-    return Settings(**values), warnings
+    return Settings(**{**values, **given}), warnings
 
 
 def _unknown(environ: Mapping[str, str]) -> list[str]:

@@ -125,6 +125,7 @@ def start(arguments: Mapping[str, Any], sink: Callable[..., Any] | None = None) 
     """What ``setup()`` does; with ``sink``, frames go there and nothing is sent (tests)."""
     global _current
     _hook_process()
+    arguments = _settings.checked(arguments)
     settings, warnings = _settings.load(arguments)
     settings = _checks.usable(settings, arguments, warnings)
     idle = None if sink else _idle(settings)

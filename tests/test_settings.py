@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 
 import pytest
 
@@ -176,3 +177,13 @@ def test_variables_that_take_a_word_say_which_words():
         "OTEL_METRICS_EXEMPLAR_FILTER='sometimes' is ignored (use trace_based or always_on or always_off); trace_based holds"
     )
     assert _environment.warnings({"OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": "Delta"}) == []
+
+
+def test_arguments_are_plain_values_however_they_are_given():
+    class Path(enum.StrEnum):
+        ADMIN = "/admin/"
+
+    given = _settings.checked({"excluded_paths": [Path.ADMIN], "redact_keys": (key for key in ("a", "b"))})
+
+    assert given == {"excluded_paths": ("/admin/",), "redact_keys": ("a", "b")}
+    assert type(given["excluded_paths"][0]) is str

@@ -368,6 +368,7 @@ def test_runserver_s_reloader_stays_idle(project, receiver):
     ("argv", "role"),
     [
         (["manage.py", "runserver"], "web"), (["manage.py", "rqworker", "default"], "worker"), (["manage.py", "rqscheduler"], "scheduler"),
+        (["manage.py", "rqcron", "cron.py"], "scheduler"),
         (["manage.py", "tidy"], "command"), (["/usr/bin/gunicorn", "shop.wsgi"], "web"), (["/x/uvicorn/__main__.py", "a:b"], "web"),
         (["/usr/bin/rq", "worker", "default"], "worker"), (["rq", "worker-pool"], "worker"), (["rq", "cron", "x.py"], "scheduler"),
         (["script.py"], "command"), ([""], "command"),

@@ -84,6 +84,12 @@ def become(recorder: Recorder, found: Segment | str | None) -> None:
         recorder._segment = segment
 
 
+def speak_for(recorder: Recorder, service: str, resource: bytes) -> None:
+    """In a spawned child, before it becomes the writer: what it records is its parent's, whose segment it can open then."""
+    recorder.pool.serve(service)
+    recorder.resource = resource
+
+
 def _opened(path: str, service: int) -> Segment | None:
     try:
         return Segment.open(path, service)

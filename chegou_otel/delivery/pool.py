@@ -40,8 +40,7 @@ class Pool:
     adopting = _forks.FreeLock()
 
     def __init__(self, service: str, spool_dir: str | None, max_bytes: int, segment_bytes: int, *, memory: bool) -> None:
-        self.service = service
-        self.hash = folder.service_hash(service)
+        self.serve(service)
         self.spool_dir = spool_dir
         self.size = max(segment_bytes, 16 * 1024) + 4095 & -4096
         self.maximum = max(2, max_bytes // self.size)
@@ -68,6 +67,10 @@ class Pool:
         self._chosen = False
         self._reason = ""
         self._retry = 0.0
+
+    def serve(self, service: str) -> None:
+        """Segments are opened within one service."""
+        self.service, self.hash = service, folder.service_hash(service)
 
     @property
     def current(self) -> Segment | None:

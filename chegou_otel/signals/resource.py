@@ -26,6 +26,7 @@ _DJANGO_ROLES: Final = {
     "rqworker": "worker",
     "rqworker-pool": "worker",
     "rqscheduler": "scheduler",
+    "rqcron": "scheduler",
 }
 _RQ_ROLES: Final = {"worker": "worker", "worker-pool": "worker", "cron": "scheduler", "scheduler": "scheduler"}
 #: Commands that start no delivery unless asked: they look at or change the project, they do not serve it.

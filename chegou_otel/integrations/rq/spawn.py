@@ -1,4 +1,4 @@
-"""SpawnWorker's work-horse is a fresh Python: set-up and the parent's segment reach it by its ``-c`` source.
+"""SpawnWorker's work-horse is a fresh Python: set-up, the parent's segment and who its parent is reach it by its ``-c`` source.
 
 RQ builds that source inside ``fork_work_horse``; for as long as that runs, ``os.posix_spawn`` (RQ 3) and ``os.spawnv`` (RQ 2) put our
 line in front of it.
@@ -7,47 +7,75 @@ line in front of it.
 from __future__ import annotations
 
 import functools
+import json
 import os
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from chegou_otel._guard import guarded
+from chegou_otel.integrations.rq import quiet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from chegou_otel.delivery.recorder import Recorder
+    from chegou_otel.delivery.segments import Segment
+
+#: Where the parent leaves it. Not in the source: everybody can read the command line of a process, and a proxy has a password.
+_VARIABLE: Final = "_CHEGOU_OTEL_SPAWN"
 #: Whatever goes wrong in it stays in it: the job runs all the same.
 _LINE: Final = """
 try:
     import sys
     sys.path += [entry for entry in {path!r} if entry not in sys.path]
     from chegou_otel.integrations.rq.spawn import begin
-    begin({arguments!r}, {segment!r}, {parent!r})
+    begin()
 except Exception as error:
     print(f"chegou_otel: this work-horse runs without telemetry: {{error!r}}", file=sys.stderr)
 """
-_spawned = False
-_path: str | None = None
 
 
-def is_spawned() -> bool:
-    """Whether this process is a work-horse that :func:`begin` set up."""
-    return _spawned
+class Inheritance(NamedTuple):
+    """What a spawned work-horse has of its parent: the segment that was reserved for it, its service, and its encoded resource."""
+
+    segment: str | None
+    service: str
+    resource: bytes
 
 
-def segment_path() -> str | None:
-    """The segment that the parent reserved for this process."""
-    return _path
+_inherited: Inheritance | None = None
+
+
+def inherited() -> Inheritance | None:
+    """Of a process that is a work-horse which :func:`begin` set up."""
+    return _inherited
+
+
+@guarded
+def left(recorder: Recorder, segment: Segment | None) -> str:
+    """What the next spawned work-horse is to have of this process."""
+    from chegou_otel import _setup
+
+    return json.dumps({
+        # Its name cannot be guessed there: the command line says nothing.
+        "arguments": {**_setup.arguments(), "service_name": recorder.pool.service},
+        "segment": None if segment is None else segment.address,
+        "resource": recorder.resource.hex(),
+        "parent": os.getpid(),
+    })  # fmt: skip
 
 
 @contextmanager
-def bootstrapped(segment_path: str | None) -> Iterator[None]:
+def bootstrapped(left: str) -> Iterator[None]:
     """Put our line in front of the source of the Python that is spawned within the block."""
-    from chegou_otel import _setup
-
-    arguments = _setup.arguments()
-    line = _LINE.format(path=sys.path, arguments=arguments, segment=segment_path, parent=os.getpid())
-    with _prefixed(os, "posix_spawn", 1, line), _prefixed(os, "spawnv", 2, line):
-        yield
+    line = _LINE.format(path=sys.path)
+    os.environ[_VARIABLE] = left
+    try:
+        with _prefixed(os, "posix_spawn", 1, line), _prefixed(os, "spawnv", 2, line):
+            yield
+    finally:
+        os.environ.pop(_VARIABLE, None)
 
 
 @contextmanager
@@ -69,22 +97,24 @@ def _prefixed(owner: Any, name: str, position: int, line: str) -> Iterator[None]
         setattr(owner, name, original)
 
 
-def begin(arguments: dict[str, Any], segment: str | None, parent: int) -> None:
+def begin() -> None:
     """In the spawned work-horse: ``setup()`` with the parent's arguments, writing to the segment that it reserved.
 
-    Where the environment has set telemetry up already (``chegou-otel run``), that stays and hands over.
+    Where the environment has set telemetry up already (``chegou-otel run``), that stays and hands over. RQ's own commands are quiet
+    from here on, as in the main thread of a worker.
     """
-    global _spawned, _path
-    if os.getpid() == parent:
+    global _inherited
+    told = json.loads(os.environ.pop(_VARIABLE))
+    if os.getpid() == told["parent"]:
         return  # somebody runs the source without spawning
-    from chegou_otel import _guard, _setup
+    from chegou_otel import _setup
 
-    _spawned, _path = True, segment
+    _inherited = Inheritance(told["segment"], told["arguments"]["service_name"], bytes.fromhex(told["resource"]))
 
-    @_guard.guarded
+    @guarded
     def run() -> None:
-        if _setup._current is None:
-            _setup.start({**arguments, "active": "always"})
+        telemetry = _setup.current() or _setup.start({**told["arguments"], "active": "always"})
+        quiet.process(telemetry.runtime)
         # The worker's classes are imported now, so that the work-horse hands over before it performs anything.
         __import__("rq.worker.worker_classes")
 

@@ -10,12 +10,13 @@ import functools
 import os
 from abc import get_cache_token
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
 from chegou_otel import _forks
 from chegou_otel._guard import guarded
 from chegou_otel.correlation import rng
-from chegou_otel.delivery.inheritance import inherit
+from chegou_otel.delivery.inheritance import inherit, speak_for
 from chegou_otel.integrations.rq import claims, resources, spawn
 from chegou_otel.integrations.rq.outcomes import status_of
 from chegou_otel.integrations.rq.quiet import make_loud
@@ -37,8 +38,9 @@ _PLAIN: Final[tuple[object, ...]] = (None, False, 0, 0.0, "", b"", (), [])
 
 def patch(runtime: Runtime, executions: Executions, listener: Listener, module: ModuleType) -> None:
     horses = Horses(runtime, executions, listener, module)
-    if spawn.is_spawned():
-        horses.become(spawn.segment_path())
+    if (parent := spawn.inherited()) is not None:
+        speak_for(runtime.recorder, parent.service, parent.resource)
+        horses.become(parent.segment)
     runtime.wrap(module.Worker, "work", horses.make_work)
     runtime.wrap(module.Worker, "perform_job", horses.make_perform)
     runtime.wrap(module.Worker, "fork_work_horse", horses.make_fork)
@@ -141,7 +143,8 @@ class Horses:
             if not self.runtime.armed:
                 return original(worker, *args, **kwargs)
             self.reserve(worker)
-            with spawn.bootstrapped(getattr(self.segment, "address", None)):
+            left = spawn.left(self.runtime.recorder, self.segment)
+            with spawn.bootstrapped(left) if left else nullcontext():
                 return original(worker, *args, **kwargs)
 
         return fork_work_horse
@@ -189,7 +192,7 @@ class Horses:
     def make_main(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def main_work_horse(worker: Any, *args: Any, **kwargs: Any) -> Any:
-            if self.runtime.armed and self._generation != _forks.generation and not spawn.is_spawned():
+            if self.runtime.armed and self._generation != _forks.generation and spawn.inherited() is None:
                 self.become(self.segment)
             return original(worker, *args, **kwargs)
 

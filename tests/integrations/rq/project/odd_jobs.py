@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 
@@ -72,3 +73,8 @@ def works_a_queue_off_and_fails(name):
 
     rq.SimpleWorker([name], connection=redis.Redis(port=int(os.environ["HUB_REDIS_PORT"]))).work(burst=True)
     raise ValueError("after all that work")
+
+
+def tells(number):
+    logging.getLogger("odd").warning("told by %d", number)
+    count()

@@ -1,0 +1,69 @@
+"""``SpawnWorker``: each work-horse is a Python of its own, and tells what a forked one would."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.integrations.rq.conftest import attributes
+
+pytestmark = pytest.mark.slow
+SCRIPTS = Path(sys.executable).parent
+JOBS = 4
+
+
+@pytest.fixture
+def producer(telemetry):
+    return telemetry
+
+
+def work(hub, *before, **env):
+    rq = (str(SCRIPTS / "rq"), "worker", "-c", "nameless_settings", "--worker-class", "rq.worker.SpawnWorker", "--burst")
+    hub.work(*before, *rq, **env)
+
+
+def check(hub, service):
+    """Everything of every job came, as its worker's, and nothing else."""
+    hub.wait_jobs(JOBS)
+    resources = [attributes(resource) for span, _, resource in hub.receiver.spans if span.kind == 5]
+    bodies = [body for _, body, _ in hub.logs]
+
+    assert [attributes(span)["rq.job.status"] for span in hub.jobs] == ["finished"] * JOBS
+    assert {(found["service.name"], found["chegou.role"]) for found in resources} == {(service, "worker")}
+    assert len({found["service.instance.id"] for found in resources}) == 1
+    assert [body for body in bodies if body.startswith("told by")] == [f"told by {number}" for number in range(JOBS)]
+    assert sum(hub.metric("odd.count").values()) == JOBS
+    assert sum(hub.metric("rq.job.executions").values()) == JOBS
+    assert {span.name for span, _, _ in hub.receiver.spans} == {"process default"}  # RQ's own commands are none
+
+
+@pytest.fixture
+def enqueued(hub, producer):
+    for number in range(JOBS):
+        hub.queue().enqueue("odd_jobs.tells", number)
+
+
+@pytest.mark.usefixtures("enqueued")
+@pytest.mark.parametrize("service", ["s", "sh", "sho", "shop"])
+def test_every_job_is_told_however_long_the_service_s_name(hub, service):
+    work(hub, OTEL_SERVICE_NAME=service)
+
+    check(hub, service)
+
+
+@pytest.mark.usefixtures("enqueued")
+def test_the_service_need_not_be_named_and_arguments_may_be_more_than_plain_values(hub):
+    del hub.env["OTEL_SERVICE_NAME"], hub.env["DJANGO_SETTINGS_MODULE"]
+    work(hub)
+
+    check(hub, "nameless_settings")
+
+
+@pytest.mark.usefixtures("enqueued")
+def test_nor_where_nobody_calls_setup(hub):
+    del hub.env["OTEL_SERVICE_NAME"], hub.env["DJANGO_SETTINGS_MODULE"]
+    work(hub, "-m", "chegou_otel", "run", "--", sys.executable, HUB_NO_SETUP="1")
+
+    check(hub, "nameless_settings")
