@@ -68,6 +68,8 @@ NO_SCOPE: Final = 0xFFFF
 FRAME_HEADER: Final = 12
 #: A checkpoint every so many bytes: the courier is woken, the pressure looked at.
 STRIDE: Final = 256 * 1024
+#: At the end of a child's segment, so much is left for what became of it: its parent can tell the rest.
+END_BYTES: Final = 4096
 HEADER_BYTES: Final = 4096
 MAGIC: Final = int.from_bytes(b"chegou\x00\x02", "little")
 

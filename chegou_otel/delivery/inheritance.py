@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from chegou_otel.delivery import ledger, process, sockets
 from chegou_otel.delivery.folder import Storage
-from chegou_otel.delivery.frames import HANDOVER, NO_SCOPE, NOTHING, STRIDE, W_PID, W_STARTED
+from chegou_otel.delivery.frames import END_BYTES, HANDOVER, NO_SCOPE, NOTHING, STRIDE, W_PID, W_STARTED
 from chegou_otel.delivery.otlp import Scope
 from chegou_otel.delivery.segments import WRITER, NotOurs, Segment, in_use
 
@@ -76,7 +76,7 @@ def become(recorder: Recorder, found: Segment | str | None) -> None:
         return
     in_use.add(segment.path or "")
     segment.claim(recorder.resource)
-    segment.limit = min(segment.capacity, segment.position + STRIDE)
+    segment.limit = min(segment.capacity - END_BYTES, segment.position + STRIDE)
     if pool.storage.kind == "none":
         pool.storage = Storage("disk" if segment.path else "memory", (segment.path or "").rpartition("/")[0] or None, "")
     pool.own, pool.least = (segment,), segment.floor

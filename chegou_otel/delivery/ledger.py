@@ -66,6 +66,12 @@ def count_lost(counters: Any, row: int, reason: Reason, count: int = 1) -> None:
     counters[W_DROPPED + REASONS * row + reason] += count
 
 
+def dropped(counters: Iterable[Any], row: int) -> int:
+    """How many frames of a row are lost by several sets of counters, for whatever reason."""
+    base = W_DROPPED + REASONS * row
+    return sum(sum(each[base : base + REASONS]) for each in counters)
+
+
 def give_up(counters: Any, readers: Iterable[Reader]) -> None:
     """The process ends, and what it holds lies where nobody will find it."""
     for reader in readers:

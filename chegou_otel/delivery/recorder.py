@@ -19,7 +19,7 @@ from chegou_otel import _forks, _guard
 from chegou_otel.delivery import handover, inheritance, ledger, process, segments, sockets
 from chegou_otel.delivery.courier import Courier
 from chegou_otel.delivery.folder import Storage
-from chegou_otel.delivery.frames import FRAME_HEADER, NO_SCOPE, NOTHING, STRIDE, W_MORE, Kind, Priority, Reason
+from chegou_otel.delivery.frames import END_BYTES, FRAME_HEADER, NO_SCOPE, NOTHING, STRIDE, W_MORE, Kind, Priority, Reason
 from chegou_otel.delivery.origin import ours
 from chegou_otel.delivery.pool import Pool
 from chegou_otel.delivery.protocols import prepare
@@ -192,7 +192,8 @@ class Recorder:
         head = b"" if scope is None else scope.head()
         if scope is not None and segment is not None and scope.number in segment.scopes:
             head = b""
-        if segment is None or segment.position + room + len(head) + FRAME_HEADER + 4 > segment.capacity:
+        kept = END_BYTES if self._become and kind != Kind.OUTCOME else 0
+        if segment is None or segment.position + room + len(head) + FRAME_HEADER + 4 > segment.capacity - kept:
             if self._forked and not self._become and self.child_resource is not None:
                 self._forked, self._resource = False, self.child_resource()
             if room + len(head) + len(self._resource) + 256 > pool.room:
@@ -213,7 +214,8 @@ class Recorder:
     def _checkpoint(self, segment: Segment) -> None:
         """Look at the pressure; go on without a look for another stride."""
         segment.floor = self.pool.floor()
-        segment.limit = min(segment.capacity, segment.position + STRIDE, self.pool.threshold(segment))
+        capacity = segment.capacity - END_BYTES if self._become else segment.capacity
+        segment.limit = min(capacity, segment.position + STRIDE, self.pool.threshold(segment))
         if self._segment is not segment:
             self._segment = segment
             ledger.move(self.loose, segment.longs)
@@ -269,7 +271,7 @@ class Recorder:
         with self._lock:
             segment = None if self._closed else self.pool.reserve(self._resource)
             if segment is not None:
-                segment.limit = min(segment.capacity, segment.position + STRIDE)
+                segment.limit = min(segment.capacity - END_BYTES, segment.position + STRIDE)
             return segment
 
     def become(self, segment: Segment | str | None) -> None:

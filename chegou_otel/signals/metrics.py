@@ -248,6 +248,9 @@ class Registry:
     def replay_together(self, source: str, *told: Any) -> None:
         """Take measurements that came over as one frame; they are noted."""
         self._forget()
+        if self._crosses():  # a worker within a work-horse
+            self.tell_parent(source, *told)
+            return
         *values, origin = told
         span = None if origin is None else Origin.heard(*origin)
         for series, value in self.groups[source](*values):

@@ -95,6 +95,7 @@ class Abandoned:
         begun = executions.begin(Named(job.worker_name or ""), job, Named(job.origin), job.started_at, Named(id=execution_id))
         if begun is None:
             return
+        begun.claimed = True
         begun.named(name_of(job))
         last = job.last_heartbeat or job.started_at
         begun.end("abandoned", {}, max(begun.start, nanoseconds(last)) if last else None)

@@ -41,6 +41,8 @@ _BY_USER: Final = "Job stopped by user"
 _ABANDONED: Final = "AbandonedJobError"
 _MOST_TEXT: Final = 8_192
 _WORDS: Final = "words"
+#: The outcome that a job's status stands for right after its work-horse left in order; one that is still ``started`` has none.
+_STORED: Final = {b"finished": "finished", b"failed": "failed", b"queued": "retried", b"scheduled": "retried"}
 
 
 class Ending(NamedTuple):
@@ -92,9 +94,9 @@ class Claims:
         answer = self._ask(None, "XREVRANGE", results.Result.get_key(job_id), "+", "-", "COUNT", "10")
         return _ending_in(answer, execution_id) if isinstance(answer, list) else None
 
-    def has_finished(self, job: Any) -> bool:
-        """Whether Redis has it that the job finished: a work-horse that ended in order may have lost its own word."""
-        return bool(_bytes(self._ask(job.connection, "HGET", job.key, "status") or b"") == b"finished")
+    def stored(self, job: Any) -> str | None:
+        """How the job's last execution ended by what RQ stored: a work-horse that ended in order may have lost its own word."""
+        return _STORED.get(_bytes(self._ask(job.connection, "HGET", job.key, "status") or b""))
 
     def _ask(self, connection: Any, *command: str) -> Any:
         """The answer; ``None`` is Redis' nil. ``False`` when there was no answer."""

@@ -54,23 +54,30 @@ class Taking:
         self.token: Token[Context] | None = token
 
     @guarded
-    def end(self, error: BaseException | None) -> None:
+    def end(self, error: BaseException | None, later: list[Taking] | None = None) -> None:
+        """The queue has taken it, or has not. ``later``: it was put into a pipeline, and is settled with that."""
         token, self.token = self.token, None
         if token is None:
             return  # a synchronous queue took it, ran it, and returns
         reset(token)
-        span, held = self.span, vars(self.job)
+        held = vars(self.job)
         held.pop(_TAKING, None)
         job_id = held.get("_id")
         # Reading ``job.id`` makes one, and RQ tells by its absence that the user chose none; by now RQ has read it.
         if job_id:
-            span.set_attribute("messaging.message.id", Safe(job_id))
+            self.span.set_attribute("messaging.message.id", Safe(job_id))
+        if later is not None and error is None:
+            later.append(self)
+        else:
+            self.settle(error)
+
+    def settle(self, error: BaseException | None) -> None:
         if error is None:
             self.counted.add(1)
         else:
-            held.pop(carrier.ATTRIBUTE, None)  # not taken: the next attempt to enqueue it is the first
+            vars(self.job).pop(carrier.ATTRIBUTE, None)  # not taken: the next attempt to enqueue it is the first
             self._refuse(error)
-        span.end()
+        self.span.end()
 
     def _refuse(self, error: BaseException) -> None:
         if type(error).__name__ == "DuplicateJobError":  # what ``unique=True`` is for is no failure
@@ -172,7 +179,7 @@ def _make(runtime: Runtime, producer: Producer, joins: str, original: Callable[.
         except BaseException as error:
             taking.end(error)
             raise
-        taking.end(None)
+        taking.end(None, get_current().get(_MANY))  # type: ignore[arg-type]
         return taken
 
     return take
@@ -205,15 +212,28 @@ def _make_run_sync(runtime: Runtime, original: Callable[..., Any]) -> Callable[.
 
 
 def _make_many(runtime: Runtime, original: Callable[..., Any]) -> Callable[..., Any]:
+    """Its jobs are sent when its pipeline is, all or none."""
+
+    @guarded
+    def settle(taken: list[Taking], error: BaseException | None) -> None:
+        for each in taken:
+            each.settle(error)
+
     @functools.wraps(original)
     def enqueue_many(self: Any, *args: Any, **kwargs: Any) -> Any:
         if not runtime.armed:
             return original(self, *args, **kwargs)
-        token = attach(Context({**get_current(), QUIET: True, _MANY: True}))
+        taken: list[Taking] = []
+        token = attach(Context({**get_current(), QUIET: True, _MANY: taken}))
         try:
-            return original(self, *args, **kwargs)
+            jobs = original(self, *args, **kwargs)
+        except BaseException as error:
+            settle(taken, error)
+            raise
         finally:
             reset(token)
+        settle(taken, None)
+        return jobs
 
     return enqueue_many
 
@@ -224,7 +244,7 @@ def _make_create(runtime: Runtime, producer: Producer, original: Callable[..., A
         job.id  # noqa: B018 - reading it makes it; the span is to have it
         taking = producer.begin(queue.name, job, "parent")
         if taking is not None:
-            taking.end(None)
+            taking.end(None, get_current().get(_MANY))  # type: ignore[arg-type]
 
     @functools.wraps(original)
     def create_job(self: Any, *args: Any, **kwargs: Any) -> Any:

@@ -55,6 +55,10 @@ class Execution:
         #: The one that was under way: a job may run another on a queue that does not wait for workers.
         self.outer: Execution | None = None
         self.over = False
+        #: Whether RQ could not store the outcome: to others it goes on, until they give it up.
+        self.unstored = False
+        #: Whether the end was claimed before it began here: by whoever found it abandoned.
+        self.claimed = False
 
     def watch(self) -> None:
         """From here on what the span becomes is told at once, if there is a teller."""

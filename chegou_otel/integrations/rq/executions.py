@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from chegou_otel._runtime import Runtime
 
 _CONSUMER: Final = 4
+_MAX_CACHED: Final = 2_000
 _CALLBACKS: Final = ("execute_success_callback", "execute_failure_callback", "execute_stopped_callback")
 #: RQ gives an execution up when it heard nothing of it for so long, at the least.
 _HEARTBEAT_NS: Final = 60 * 10**9
@@ -93,7 +94,7 @@ class Executions:
             teller.began(made)
             return made
         if made is None or made.job is not job:
-            ahead, made = made, self._make(worker, job, queue, since, execution)
+            ahead, made = made, self.make(worker, job, queue, since, execution)
             if ahead is not None and ahead.id == made.id:  # the same one, fetched again: what its parent has measured is measured
                 made.wait, made.late = ahead.wait, ahead.late
         made.start = nanoseconds(since) if since else time_ns()
@@ -110,7 +111,7 @@ class Executions:
     @guarded
     def prepare(self, worker: Any, job: Any, queue: Any) -> None:
         """In the parent, before it forks: what is done here needs no page of its own in the child, where each costs a copy."""
-        made = self.prepared = self._make(worker, job, queue)
+        made = self.prepared = self.make(worker, job, queue)
         made.told = Teller.fixed(made, self.runtime.encoder.clean)
         made.watch()
         correlation_block(made.correlation)
@@ -119,7 +120,7 @@ class Executions:
             if type(made.span) is Span and made.id and made.span.tracer.state.processor is None:
                 made.made = made.state()
 
-    def _make(self, worker: Any, job: Any, queue: Any, since: datetime | None = None, execution: Any = None) -> Execution:
+    def make(self, worker: Any, job: Any, queue: Any, since: datetime | None = None, execution: Any = None) -> Execution:
         place = shape.place(job, self.runtime.settings.rq_trace_shape, since)
         known = place.correlation
         base = {key: value for key, value in get_current().items() if key not in (_SPAN_KEY, _correlation.KEY)}
@@ -130,7 +131,7 @@ class Executions:
         asked = untold.asked(self.tracer, context, job, place)
         span: Any = self.tracer.begin(static, {**_facts(worker, job, since), **place.facts}, context=asked, links=place.links)
         place.take(span)
-        own = getattr(execution or getattr(worker, "execution", None), "id", "")
+        own = getattr(execution_of(worker, job, execution), "id", "")
         if own and isinstance(span, Span):
             span.span_bytes = span_id_of(own)
         shape.adopt(job, span, known)
@@ -155,7 +156,9 @@ class Executions:
             return
         if teller is not None:
             teller.ending(execution)
-        self._tell(execution, outcome, used, end)
+        if not self._tell(execution, outcome, used, end) and teller is not None:
+            teller.leave_all(execution, outcome, used)
+            return
         if more is not None and outcome in FAILED and not untold.is_told(span):
             facts = untold.facts_of(execution.queue, execution.function, outcome, span.extra, more)
             untold.tell(span.trace_bytes, span.span_bytes, execution.correlation, outcome, FAILED[outcome], facts)
@@ -170,8 +173,8 @@ class Executions:
         execution.start = execution.span._start_time = start
         self._tell(execution, outcome, used, end)
 
-    def _tell(self, execution: Execution, outcome: str, used: Mapping[str, Any], end: int | None) -> None:
-        """Set the outcome, count, end the span."""
+    def _tell(self, execution: Execution, outcome: str, used: Mapping[str, Any], end: int | None) -> bool:
+        """Set the outcome, end the span, count. ``False``: this is a work-horse, and the span found no room."""
         span = execution.span
         facts = {**used, "rq.job.status": Safe(outcome)}
         if isinstance(span, Span):
@@ -184,14 +187,20 @@ class Executions:
             span.set_status(Status(StatusCode.ERROR, FAILED[outcome]))
         execution.measure_start()
         error = type_name(execution.error) if execution.error is not None else ""
-        self.count(execution.queue, execution.function, outcome, ((end or time_ns()) - execution.start) / 1e9, used, error, span)
+        end = max(execution.start, end or time_ns())  # a clock may be set back
+        lost = self.teller.lost if self.teller is not None and self.teller.parent else int
+        before = lost()
         span.end(end)
+        if lost() > before:
+            return False
+        self.count(execution.queue, execution.function, outcome, (end - execution.start) / 1e9, used, error, span)
+        return True
 
     def _is_ours(self, teller: Teller, execution: Execution, outcome: str) -> bool:
-        """Whether this process tells the end. Asked only where somebody else may have given us up: our worker died, or lost contact."""
-        if not teller.parent or not execution.id:
+        """Whether this process tells the end. Asked only where somebody else may give us up: our worker died, or lost contact."""
+        if not teller.parent or not execution.id or execution.claimed:
             return True
-        if os.getppid() == teller.parent and time_ns() - execution.start < _HEARTBEAT_NS:
+        if not execution.unstored and os.getppid() == teller.parent and time_ns() - execution.start < _HEARTBEAT_NS:
             return True
         return self.claims.take(execution.id, outcome, words=True)
 
@@ -219,7 +228,8 @@ class Executions:
         if known is None:
             more = {"messaging.operation.type": "process", "messaging.operation.name": "process"}
             known = Static(f"process {queue}", _CONSUMER, {**system(queue, function), **more})
-            self._statics[queue, function] = known
+            if len(self._statics) < _MAX_CACHED:
+                self._statics[queue, function] = known
         return known
 
     # -- where RQ is patched -------------------------------------------------------------------------------------------
@@ -258,11 +268,13 @@ class Executions:
     def _make_perform_job(self, original: Callable[..., bool]) -> Callable[..., bool]:
         @functools.wraps(original)
         def perform_job(worker: Any, job: Any, queue: Any, *args: Any, **kwargs: Any) -> bool:
-            execution = self.begin(worker, job, queue) if self.runtime.armed else None
+            given = args[0] if args else kwargs.get("execution")
+            execution = self.begin(worker, job, queue, execution=given) if self.runtime.armed else None
             try:
                 done = original(worker, job, queue, *args, **kwargs)
             except BaseException as error:
                 if execution is not None:
+                    execution.unstored = True
                     execution.failed_by(error)
                     execution.end("failed")
                 raise
@@ -280,6 +292,16 @@ class Executions:
             return original(worker, job, *exc_info)
 
         return handle_exception
+
+
+def execution_of(worker: Any, job: Any, given: Any = None) -> Any:
+    """RQ's record of this run of a job: ``given``, if it is one of that job, or else the worker's newest. Redis is not asked."""
+    if given is not None and getattr(given, "job_id", job.id) == job.id:
+        return given
+    several = getattr(worker, "executions", None)
+    if isinstance(several, dict):  # RQ 3, whose ``worker.execution`` is the first of them, or what Redis says
+        return next((each for each in reversed(several.values()) if each.job_id == job.id), None)
+    return getattr(worker, "execution", None)
 
 
 def span_id_of(execution_id: str) -> bytes:

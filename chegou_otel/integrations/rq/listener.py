@@ -63,6 +63,7 @@ class Listener:
     def watch(self, execution_id: str | None) -> None:
         """Whoever forks a work-horse settles what that is at."""
         self.monitored = execution_id
+        self._told.clear()  # of what nobody settled
         self._expected = f'["began","{execution_id}",'.encode()
 
     def change(self, payload: bytes) -> Hold | None:
@@ -109,9 +110,9 @@ class Listener:
         """
         self._begin_anew()
         known = self._open.pop(execution_id, {})  # before the sweep may take it
+        told = execution_id in self._told
         self.watch(None)
-        if execution_id in self._told:
-            self._told.discard(execution_id)
+        if told:
             return None
         if known and "ended" not in known and _settled(known):
             known["hold"].release()
@@ -149,7 +150,7 @@ class Listener:
 
     def tell_left(self, known: dict[str, Any]) -> None:
         """The end that its work-horse left to be told, by somebody who did not make the span."""
-        outcome, _start, end, used = known["ended"]
+        outcome, _start, end, used, *_changed = known["ended"]
         self.tell(known, outcome, used, end=end)
 
     def tell(self, known: dict[str, Any], outcome: str, more: Mapping[str, Any], *, end: int | None = None, where: Any = None) -> None:

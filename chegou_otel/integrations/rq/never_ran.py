@@ -15,7 +15,7 @@ from chegou_otel import correlation as _correlation
 from chegou_otel._guard import guarded
 from chegou_otel.integrations.rq import carrier
 from chegou_otel.integrations.rq.carrier import function_of
-from chegou_otel.integrations.rq.quiet import make_quiet, wrap_present
+from chegou_otel.integrations.rq.quiet import make_quiet, quietly, wrap_present
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,14 +63,21 @@ class NeverRan:
     def _make_cancel(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def cancel(job: Any, *args: Any, **kwargs: Any) -> Any:
-            # One that ran before, or runs now, has its executions told.
-            ran = not self._runtime.armed or bool(job.worker_name or job.started_at)
+            ran = not self._runtime.armed or self._ran(job)
             result = original(job, *args, **kwargs)
             if not ran:
                 self.tell(job, "canceled")
             return result
 
         return cancel
+
+    @guarded
+    def _ran(self, job: Any) -> bool:
+        """Whether it ran before, or runs now: then its executions are told. What ``enqueue`` returned does not know, Redis does."""
+        if job.worker_name or job.started_at:
+            return True
+        with quietly():
+            return any(job.connection.hmget(job.key, "worker_name", "started_at"))
 
     def _make_failure(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)

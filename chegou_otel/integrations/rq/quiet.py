@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.context import Context
@@ -13,7 +14,7 @@ from chegou_otel.correlation import reset
 from chegou_otel.integrations.redis import QUIET
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from chegou_otel._runtime import Runtime
 
@@ -22,6 +23,16 @@ def process(runtime: Runtime) -> None:
     """A worker's main thread is RQ's from its first line to its last; only jobs and callbacks are the user's."""
     token = attach(Context({**get_current(), QUIET: True}))
     runtime.on_shutdown.append(lambda: reset(token))
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """For commands of our own."""
+    token = attach(Context({**get_current(), QUIET: True}))
+    try:
+        yield
+    finally:
+        reset(token)
 
 
 def loud(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

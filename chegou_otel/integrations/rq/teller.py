@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from chegou_otel import _forks
 from chegou_otel._guard import guarded
-from chegou_otel.delivery import process
-from chegou_otel.delivery.frames import W_SETTLED, Kind, Priority
+from chegou_otel.delivery import ledger, process
+from chegou_otel.delivery.frames import W_SETTLED, Kind, Priority, Signal
+from chegou_otel.signals.errors import type_name
 from chegou_otel.signals.sampling import UNSAMPLED, Unsampled
 from chegou_otel.signals.spans import Span
 
@@ -95,6 +96,18 @@ class Teller:
         numbers = str(used).replace("'", '"')  # which is JSON
         told = f'["{execution.id}","{outcome}",{execution.start},{time_ns()},{numbers}]'.encode()
         return self._recorder.append(Kind.OUTCOME, None, told, Priority.HIGH)
+
+    def lost(self) -> int:
+        """How many spans found no room in this process so far."""
+        return ledger.dropped((self._recorder.loose, *(segment.longs for segment in self._recorder.pool.own)), Signal.TRACES)
+
+    @guarded
+    def leave_all(self, execution: Execution, outcome: str, used: Mapping[str, Any]) -> None:
+        """Leave the telling to the parent because the span found no room here: it knows what was said as it went on."""
+        facts = dict(used)
+        if execution.error is not None:
+            facts["error.type"] = type_name(execution.error)
+        self._write(Kind.OUTCOME, [execution.id, outcome, execution.start, time_ns(), facts, "changed"])
 
     @guarded
     def named(self, execution: Execution) -> None:

@@ -18,6 +18,7 @@ from chegou_otel._guard import guarded
 from chegou_otel.correlation import rng
 from chegou_otel.delivery.inheritance import inherit, speak_for
 from chegou_otel.integrations.rq import claims, resources, spawn
+from chegou_otel.integrations.rq.executions import execution_of
 from chegou_otel.integrations.rq.outcomes import status_of
 from chegou_otel.integrations.rq.quiet import make_loud
 from chegou_otel.integrations.rq.teller import Teller
@@ -100,7 +101,7 @@ class Horses:
     # -- in the parent, before
 
     @guarded
-    def reserve(self, worker: Any) -> None:
+    def reserve(self, worker: Any, job: Any) -> None:
         recorder, switch = self.runtime.recorder, self.runtime.switch
         if switch is not None:
             switch.look()  # the work-horse will not
@@ -109,16 +110,16 @@ class Horses:
         self.segment = recorder.reserve()
         self._notes, self._off = self.runtime.journal.kept, recorder.muted
         self._asked.ahead()
-        self.listener.watch(getattr(getattr(worker, "execution", None), "id", None))
+        self.listener.watch(getattr(execution_of(worker, job), "id", None))
         self.exit = (None, None)
 
     def make_fork(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
-        def fork_work_horse(worker: Any, *args: Any, **kwargs: Any) -> Any:
+        def fork_work_horse(worker: Any, job: Any, queue: Any) -> Any:
             if self.runtime.armed:
                 self._strange = -1
-                self.reserve(worker)
-                self.executions.prepare(worker, *args[:2])
+                self.reserve(worker, job)
+                self.executions.prepare(worker, job, queue)
                 self.made = self.executions.prepared
                 if self.made is not None and not self._comes_by(type(worker)):
                     self.made.made = None  # nothing is left to who does not come for it
@@ -126,7 +127,7 @@ class Horses:
                     self._teller = Teller(self.runtime, parent=os.getpid(), to_be_forked=True)
                 _forks.expect(self.inherit)
             try:
-                return original(worker, *args, **kwargs)
+                return original(worker, job, queue)
             finally:
                 _forks.expect(None)
                 self.executions.prepared = None
@@ -139,13 +140,13 @@ class Horses:
 
     def make_spawn(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
-        def fork_work_horse(worker: Any, *args: Any, **kwargs: Any) -> Any:
+        def fork_work_horse(worker: Any, job: Any, queue: Any) -> Any:
             if not self.runtime.armed:
-                return original(worker, *args, **kwargs)
-            self.reserve(worker)
+                return original(worker, job, queue)
+            self.reserve(worker, job)
             left = spawn.left(self.runtime.recorder, self.segment)
             with spawn.bootstrapped(left) if left else nullcontext():
-                return original(worker, *args, **kwargs)
+                return original(worker, job, queue)
 
         return fork_work_horse
 
@@ -168,11 +169,11 @@ class Horses:
 
     def make_strange(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
-        def fork_work_horse(worker: Any, *args: Any, **kwargs: Any) -> Any:
+        def fork_work_horse(worker: Any, job: Any, *args: Any, **kwargs: Any) -> Any:
             if self.runtime.armed:
-                self.reserve(worker)
+                self.reserve(worker, job)
                 self._strange = _forks.generation + 1
-            return original(worker, *args, **kwargs)
+            return original(worker, job, *args, **kwargs)
 
         return fork_work_horse
 
@@ -236,18 +237,22 @@ class Horses:
     def make_monitor(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def monitor_work_horse(worker: Any, job: Any, queue: Any, *args: Any, **kwargs: Any) -> Any:
-            stopped_before = self.runtime.armed and worker._stopped_job_id == job.id
-            execution = getattr(worker, "execution", None)
+            before = self.seen(worker, job, args[0] if args else kwargs.get("execution")) if self.runtime.armed else None
             try:
                 return original(worker, job, queue, *args, **kwargs)
             finally:
                 if self.runtime.armed:
-                    self.after(worker, job, queue, execution, stopped=stopped_before)
+                    self.after(worker, job, queue, *(before or (None, False)))
 
         return monitor_work_horse
 
     @guarded
-    def after(self, worker: Any, job: Any, queue: Any, execution: Any, *, stopped: bool) -> None:
+    def seen(self, worker: Any, job: Any, given: Any) -> tuple[Any, bool]:
+        """What RQ may have forgotten when the work-horse is gone: which execution it was at, and whether it was to be stopped."""
+        return execution_of(worker, job, given), worker._stopped_job_id == job.id
+
+    @guarded
+    def after(self, worker: Any, job: Any, queue: Any, execution: Any, stopped: bool) -> None:
         """The work-horse is gone: drain its segment, and tell its span if it could not."""
         segment, made, self.segment, self.made = self.segment, self.made, None, None
         if segment is not None and not self.runtime.recorder.drain(segment, _DRAIN_SECONDS):
@@ -258,32 +263,35 @@ class Horses:
         if known is None or (self._off and not known):
             return
         if "ended" in known:
+            if made is None and "queue" not in known and "unread" not in known:  # what it was is not known but here
+                made = self.executions.make(worker, job, queue, job.started_at, execution)
             self._tell_left(made, known)
             return
         status, usage = self.exit
         began = known.get("used") if known else None
-        stopped = stopped or status_of(job) == "stopped"
+        stopped = stopped or status_of(job) == "stopped" or worker._stopped_job_id == job.id
         outcome, more = _ending(status, usage, began, stopped=stopped)
-        if outcome == "vanished" and status == 0 and self.executions.claims.has_finished(job):
-            outcome, more = "finished", resources.of_dead(usage, began)
+        if outcome == "vanished" and status == 0 and (stored := self.executions.claims.stored(job)):
+            outcome, more = stored, resources.of_dead(usage, began)
         if known:
             self.listener.tell(known, outcome, more, where=job.connection)
         elif self.executions.claims.take(execution_id or "", outcome, job.connection):
             # It died before its first frame; what was made for it is here, unless it was spawned.
             if made is None or made.id != execution_id:
-                made = self.executions.begin(worker, job, queue, execution=execution)
+                made = self.executions.begin(worker, job, queue, job.started_at, execution)
             if made is not None:
                 made.end(outcome, more)
 
     def _tell_left(self, made: Execution | None, known: dict[str, Any]) -> None:
-        if made is None or made.id != known["id"]:
+        changed = known["ended"][4:] and ("queue" in known or "unread" in known)
+        if made is None or made.id != known["id"] or changed:
             self.listener.tell_left(known)
             return
         if self.runtime.recorder.muted:
             self.listener.keep(known)
             return
         try:
-            self.executions.tell_left(made, *known["ended"])
+            self.executions.tell_left(made, *known["ended"][:4])
         finally:
             known["hold"].release()
 

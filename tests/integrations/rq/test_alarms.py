@@ -163,11 +163,11 @@ def test_in_a_work_horse_s_hand_over(telemetry, redis_client, job):
 def test_in_the_parent_between_two_jobs(telemetry, redis_client, job):
     """Reserve, drain, settle: RQ's monitor alarm may strike there too."""
     executions, queue, running = Executions(telemetry.runtime), rq.Queue(connection=redis_client), Running()
-    horses = Horses(telemetry.runtime, executions, Listener(telemetry.runtime, executions), rq.Worker)
+    horses = Horses(telemetry.runtime, executions, Listener(telemetry.runtime, executions), rq.worker)
 
     def work():
-        horses.reserve(running)
-        horses.after(running, job, queue, running, stopped=False)
+        horses.reserve(running, job)
+        horses.after(running, job, queue, *horses.seen(running, job, None))
 
     assert strike(work, HorseMonitorTimeoutException, ALARMS) == ALARMS
     works_still(telemetry)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import rq
+import rq.executions
 
 from tests.delivery.receiver import wait_for
 from tests.integrations.rq.conftest import attributes
@@ -37,6 +39,7 @@ def test_nobody_is_left_to_a_parent_that_does_not_come(hub, producer, worker, me
     hub.wait_jobs(4)
 
     assert statuses(hub) == ["finished"] * 4
+    assert len({span.span_id for span in hub.jobs}) == 4
     assert (total(hub, "rq.job.executions"), total(hub, "rq.job.queue_wait")) == (4, 4)
     assert total(hub, "odd.count") == 1
 
@@ -72,6 +75,15 @@ def test_a_job_that_sets_up_anew_hands_nothing_over_to_itself(hub, producer, tmp
     hub.burst()
 
     assert job.return_value(refresh=True) < 10
+
+
+@pytest.mark.parametrize(("retries", "status"), [(0, "failed"), (1, "retried")])
+def test_a_job_that_shuts_telemetry_down_and_fails_is_told_by_what_redis_says(hub, producer, retries, status):
+    hub.queue().enqueue("odd_jobs.shuts_down_and_fails", retry=rq.Retry(max=retries) if retries else None)
+    hub.work("work.py", "Worker", "burst")
+    hub.wait_jobs(1 + retries)
+
+    assert statuses(hub) == [status, "failed"][: 1 + retries]
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["the job counts, too", "only the grandchild"])
@@ -133,3 +145,65 @@ def test_a_job_that_worked_a_queue_off_and_failed_says_by_what(hub, producer, wo
     assert told["truth_jobs.ok"]["rq.job.status"] == "finished"
     failed = told["odd_jobs.works_a_queue_off_and_fails"]
     assert (failed["rq.job.status"], failed.get("error.type")) == ("failed", "ValueError")
+
+
+def test_counters_of_a_worker_within_a_work_horse_come_all_the_way(hub, producer):
+    inner = rq.Queue("inner", connection=hub.redis)
+    inner.enqueue("truth_jobs.ok")
+    inner.enqueue("truth_jobs.fails")
+    inner.enqueue("odd_jobs.count")
+    hub.queue().enqueue("odd_jobs.works_a_queue_off_in_forks", "inner")
+    hub.burst()
+    hub.work("truth_work.py", "next")
+
+    assert sorted(statuses(hub)) == ["failed", "finished", "finished", "finished"]
+    assert (total(hub, "rq.job.executions"), total(hub, "odd.count")) == (4, 1)
+
+
+# -- no room
+
+
+@pytest.mark.parametrize("then", ["", "fails"])
+def test_an_end_for_which_there_is_no_room_is_told_by_the_worker(hub, producer, then):
+    """A spool in memory, which has one segment for a job."""
+    hub.queue().enqueue("odd_jobs.leaves_no_room", then)
+    hub.work("odd_work.py", "Worker", ODD_MEMORY="1")
+    (span,) = hub.wait_jobs(1)
+
+    assert attributes(span)["rq.job.status"] == ("failed" if then else "finished")
+    assert attributes(span).get("error.type") == ("ValueError" if then else None)
+    assert attributes(span)["odd.before"] == "the flood"
+    assert total(hub, "rq.job.executions") == 1
+
+
+# -- what others left
+
+
+def test_what_a_job_finds_abandoned_is_told(hub, producer):
+    """RQ's statistics clean up, also when a job asks for them."""
+    job = hub.queue().enqueue("truth_jobs.ok")
+    began = datetime.now(UTC) - timedelta(minutes=10)
+    with hub.redis.pipeline() as pipeline:
+        execution = rq.executions.Execution.create(job, ttl=1, pipeline=pipeline)
+        job.prepare_for_execution("elsewhere", pipeline)
+        pipeline.execute()
+    job.started_at, job.last_heartbeat = began, began + timedelta(minutes=5)
+    job.save()
+    hub.redis.zadd("rq:wip:default", {f"{job.id}:{execution.id}": time.time() - 100})
+    hub.redis.lrem("rq:queue:default", 0, job.id)
+    hub.redis.set("rq:clean_registries:default", "1", ex=100)  # leaves it to the job
+    hub.queue().enqueue("odd_jobs.cleans_up")
+    hub.burst()
+    hub.wait_jobs(2)
+
+    assert sorted(statuses(hub)) == ["abandoned", "finished"]
+    assert total(hub, "rq.job.executions") == 2
+
+
+def test_a_job_that_ran_and_is_cancelled_by_whoever_enqueued_it_has_run(hub, producer):
+    job = hub.queue().enqueue("truth_jobs.ok")
+    hub.burst()
+    hub.wait_jobs(1)
+    job.cancel()
+
+    assert not [log for log in producer.logs if log.attributes.get("rq.job.status") == "canceled"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -67,3 +68,18 @@ def test_nor_where_nobody_calls_setup(hub):
     work(hub, "-m", "chegou_otel", "run", "--", sys.executable, HUB_NO_SETUP="1")
 
     check(hub, "nameless_settings")
+
+
+def test_one_that_dies_before_it_can_say_a_word_has_run_as_long_as_it_ran(hub, producer, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, sys, time\n"
+        "if sys.orig_argv[1:2] == ['-c'] and 'work_horse' in sys.orig_argv[2]:\n"
+        "    time.sleep(1)\n"
+        "    os.kill(os.getpid(), 9)\n"
+    )
+    hub.queue().enqueue("truth_jobs.ok")
+    work(hub, PYTHONPATH=os.pathsep.join([str(tmp_path), hub.env["PYTHONPATH"]]))
+    (span,) = hub.wait_jobs(1)
+
+    assert attributes(span)["rq.job.status"] == "killed"
+    assert (span.end_time_unix_nano - span.start_time_unix_nano) / 1e9 >= 1

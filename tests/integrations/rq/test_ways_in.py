@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import hub_jobs
 import pytest
+import redis
 import rq
 from rq.decorators import job as job_decorator
 from rq.exceptions import DuplicateJobError
@@ -191,6 +192,21 @@ def test_callbacks_are_part_of_the_run(telemetry, queue):
 
     call = telemetry.span("INCRBY")
     assert (call.trace_id, call.parent_id) == (telemetry.jobs[0].trace_id, telemetry.jobs[0].span_id)
+
+
+def test_jobs_whose_pipeline_fails_were_not_sent(telemetry, redis_client, monkeypatch):
+    """They are sent all or none; the jobs that there are then may be enqueued again."""
+    telemetry.clear()
+    queue = rq.Queue(connection=redis_client)
+    with monkeypatch.context() as gone:
+        gone.setattr(redis.client.Pipeline, "execute", lambda *_args, **_options: (_ for _ in ()).throw(redis.ConnectionError("gone")))
+        with pytest.raises(redis.ConnectionError):
+            queue.enqueue_many([prepared("a"), prepared("b")])
+    failed = [span for span in telemetry.spans if span.name == "send default"]
+    queue.enqueue_many([prepared("a")])
+
+    assert [(span.status, span.attributes["error.type"]) for span in failed] == [("ERROR", "redis.exceptions.ConnectionError")] * 2
+    assert [point.value for point in telemetry.metrics["messaging.client.sent.messages"].points] == [1]
 
 
 # -- synchronous queues

@@ -78,3 +78,38 @@ def works_a_queue_off_and_fails(name):
 def tells(number):
     logging.getLogger("odd").warning("told by %d", number)
     count()
+
+
+def shuts_down_and_fails():
+    shuts_down()
+    raise ValueError("no luck")
+
+
+def cleans_up():
+    """As a job that watches a queue does: RQ's counts clean first."""
+    import redis
+    import rq
+
+    registry = rq.registry.StartedJobRegistry("default", connection=redis.Redis(port=int(os.environ["HUB_REDIS_PORT"])))
+    registry.cleanup(timestamp=time.time())
+
+
+def leaves_no_room(then=""):
+    """Records more than a segment takes, and goes on until not even the smallest frame finds room."""
+    from opentelemetry import trace
+
+    tracer = trace.get_tracer("odd")
+    trace.get_current_span().set_attribute("odd.before", "the flood")
+    for size, times in ((30_000, 160), (10, 4_000)):
+        for _ in range(times):
+            with tracer.start_as_current_span("flood", attributes={"odd.filler": "x" * size}):
+                pass
+    if then:
+        raise ValueError("no luck")
+
+
+def works_a_queue_off_in_forks(name):
+    import redis
+    import rq
+
+    rq.Worker([name], connection=redis.Redis(port=int(os.environ["HUB_REDIS_PORT"]))).work(burst=True)
