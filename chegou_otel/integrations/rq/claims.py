@@ -16,9 +16,9 @@ import functools
 import os
 import re
 import sys
+import time
 import zlib
 from base64 import b64decode
-from time import time_ns
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from chegou_otel import _guard
@@ -58,6 +58,8 @@ class Claims:
 
     def __init__(self) -> None:
         self._connection: Any = None
+        #: Whether the last question took all of its time, and had no answer.
+        self.hang = False
 
     def patch(self, runtime: Runtime, module: ModuleType, name: str = "Queue") -> None:
         """A process that only enqueues may be the one that tells, and so may a pool's, which only begins workers."""
@@ -81,7 +83,7 @@ class Claims:
         if not execution_id:
             return True
         key, who = KEY.format(execution_id), f"{os.uname().nodename};{os.getpid()};{process.moment()};{_WORDS if words else ''}"
-        set_it = ("SET", key, f"{outcome};{time_ns()};{who}", "EX", str(TTL_SECONDS))
+        set_it = ("SET", key, f"{outcome};{time.time_ns()};{who}", "EX", str(TTL_SECONDS))
         if self._ask(connection, *set_it, "NX") is not None:
             return True
         return words and bool(_left(self._ask(connection, "GET", key))) and self._ask(connection, *set_it) is not None
@@ -101,10 +103,12 @@ class Claims:
     def _ask(self, connection: Any, *command: str) -> Any:
         """The answer; ``None`` is Redis' nil. ``False`` when there was no answer."""
         self.know(connection)
-        known = self._connection
+        known, asked = self._connection, time.monotonic()
         if known is None:
             return False
-        return _aside(lambda: _once(known.connection_pool, command))
+        answer = _aside(lambda: _once(known.connection_pool, command))
+        self.hang = answer is False and time.monotonic() - asked >= ANSWER_SECONDS / 2
+        return answer
 
 
 @guarded
@@ -162,14 +166,14 @@ def _ending_in(entries: list[Any], execution_id: str) -> Ending | None:
     return None
 
 
-def _read(text: str, time: int) -> Ending | None:
+def _read(text: str, at: int) -> Ending | None:
     """RQ's own words for an end that its worker saw, and nothing else: a traceback is the work-horse's to tell."""
     if text.startswith(_BY_USER):
-        return Ending("stopped", {}, time)
+        return Ending("stopped", {}, at)
     if _ABANDONED in text and text.startswith("Moved to"):
-        return Ending("abandoned", {}, time)
+        return Ending("abandoned", {}, at)
     waited = _EXIT.search(text) if text.startswith("Work-horse terminated") else None
-    return Ending(*of_status(int(waited[1])), time) if waited else None
+    return Ending(*of_status(int(waited[1])), at) if waited else None
 
 
 def of_status(status: int) -> tuple[str, dict[str, Any]]:

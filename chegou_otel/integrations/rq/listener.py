@@ -7,7 +7,7 @@ this process dies before the end is known, the next one goes on.
 from __future__ import annotations
 
 import json
-from time import time_ns
+from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from opentelemetry.context import Context
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from chegou_otel._runtime import Runtime
     from chegou_otel.integrations.rq.executions import Executions
 
+#: So long a sweep rests after Redis took all of its time and did not answer: it runs on the courier, which has other work.
+_REST: Final = 5.0
 _BEGAN: Final = (
     "queue", "function", "trace", "span", "parent", "flags", "correlation", "facts", "links", "pid", "started", "start", "used",
 )  # fmt: skip
@@ -46,6 +48,7 @@ class Listener:
         self._generation = _forks.generation
         self._open: dict[str, dict[str, Any]] = {}
         self._told: set[str] = set()
+        self._rests_until = 0.0
         #: The execution that this process's own work-horse is at; its parent settles it, not the sweep.
         self.monitored: str | None = None
         #: How the frame about its beginning begins.
@@ -123,7 +126,12 @@ class Listener:
     def sweep(self) -> None:
         """Tell what began in processes that are gone, parent and work-horse alike."""
         self._begin_anew()
-        for execution_id, known in list(self._open.items()):
+        claims = self._executions.claims
+        claims.hang = False
+        for execution_id, known in list(self._open.items()) if monotonic() >= self._rests_until else ():
+            if claims.hang:
+                self._rests_until = monotonic() + _REST
+                return
             if execution_id == self.monitored:
                 continue
             _read(known)
@@ -138,7 +146,7 @@ class Listener:
                 known["hold"].release()
                 continue
             job_id = str(known["facts"].get("messaging.message.id", ""))
-            ending = self._executions.claims.ending(job_id, execution_id)
+            ending = claims.ending(job_id, execution_id)
             if ending is None:
                 self.tell(known, "vanished", {}, end=0)
             else:

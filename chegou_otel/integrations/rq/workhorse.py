@@ -43,7 +43,6 @@ def patch(runtime: Runtime, executions: Executions, listener: Listener, module: 
         speak_for(runtime.recorder, parent.service, parent.resource)
         horses.become(parent.segment)
     runtime.wrap(module.Worker, "work", horses.make_work)
-    runtime.wrap(module.Worker, "perform_job", horses.make_perform)
     runtime.wrap(module.Worker, "fork_work_horse", horses.make_fork)
     runtime.wrap(module.SpawnWorker, "fork_work_horse", horses.make_spawn)
     runtime.wrap(module.Worker, "wait_for_horse", horses.make_wait)
@@ -166,6 +165,7 @@ class Horses:
         if owner not in self._ready:
             self._ready.add(owner)
             self.runtime.wrap(owner, "fork_work_horse", self.make_strange)
+            self.runtime.wrap(owner, "perform_job", self.make_perform)
 
     def make_strange(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 
@@ -18,7 +20,8 @@ import rq
 import chegou_otel
 from chegou_otel.delivery import process
 from chegou_otel.integrations.rq.claims import KEY, Claims
-from chegou_otel.integrations.rq.executions import span_id_of
+from chegou_otel.integrations.rq.executions import Executions, span_id_of
+from chegou_otel.integrations.rq.listener import Listener
 from tests.delivery.receiver import wait_for
 from tests.integrations.rq.conftest import attributes
 from tests.redis_server import free_port
@@ -301,6 +304,25 @@ def test_a_redis_that_hangs_holds_nobody_up_and_loses_nothing():
         started = time.monotonic()
         assert Claims().take("execution-1", "killed", redis.Redis(port=server.getsockname()[1]))
         assert time.monotonic() - started < 3
+
+
+def test_a_redis_that_hangs_holds_the_courier_up_once_and_not_for_each_that_it_has_to_tell(telemetry):
+    runtime = chegou_otel.setup().runtime
+    executions = Executions(runtime)
+    listener = Listener(runtime, executions)
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    for number in range(5):
+        ids = [f"{number + 1:032x}", f"{number + 1:016x}", ""]
+        what = ["default", "truth_jobs.ok", *ids, 1, "order-0010", {}, [], gone.pid, 0, time.time_ns(), [0.0, 0, 0]]
+        listener.change(json.dumps(["began", f"execution-{number}", *what]).encode())
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        executions.claims.know(redis.Redis(port=server.getsockname()[1]))
+        started = time.monotonic()
+        for _ in range(3):
+            listener.sweep()
+        assert time.monotonic() - started < 4
+    assert [span.attributes["rq.job.status"] for span in telemetry.jobs] == ["vanished"]
 
 
 # -- setup() that first runs in the work-horse
