@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -54,6 +56,16 @@ class Patch:
         else:
             setattr(self.owner, self.name, self.original)
         return True
+
+
+def _next(owner: type, name: str) -> Any:
+    """What stands behind ``owner`` when an inherited method is asked for: not the same for each subclass, where there are several bases."""
+
+    @functools.wraps(getattr(owner, name))
+    def inherited(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return getattr(super(owner, self), name)(*args, **kwargs)
+
+    return inherited
 
 
 @dataclass(slots=True)
@@ -149,6 +161,8 @@ class Runtime:
         raw = vars(owner).get(name, _MISSING)
         if isinstance(raw, staticmethod | classmethod):
             replacement: Any = type(raw)(make(raw.__func__))
+        elif raw is _MISSING and isinstance(owner, type) and inspect.isfunction(getattr(owner, name)):
+            replacement = make(_next(owner, name))
         else:
             replacement = make(getattr(owner, name) if raw is _MISSING else raw)
         setattr(owner, name, replacement)

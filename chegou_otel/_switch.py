@@ -120,6 +120,12 @@ class Switch:
         self.off: Off | None = None
         _current = self
 
+    def serve(self, service: str) -> None:
+        """In a spawned work-horse, which is of its worker's service."""
+        self._places = looked_for(service, self._runtime.settings.spool_dir)
+        self._next = 0.0
+        self.look()
+
     def look(self) -> bool:
         """Whether telemetry is off. It looks once a second; a failure leaves everything as it is."""
         now = time.monotonic()

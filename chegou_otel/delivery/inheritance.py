@@ -15,9 +15,20 @@ from typing import TYPE_CHECKING
 
 from chegou_otel.delivery import ledger, process, sockets
 from chegou_otel.delivery.folder import Storage
-from chegou_otel.delivery.frames import END_BYTES, HANDOVER, NO_SCOPE, NOTHING, STRIDE, W_PID, W_STARTED
+from chegou_otel.delivery.frames import (
+    END_BYTES,
+    HANDOVER,
+    NO_SCOPE,
+    NOTHING,
+    STRIDE,
+    W_PID,
+    W_POSITION,
+    W_SHIPPER,
+    W_SHIPPER_STARTED,
+    W_STARTED,
+)
 from chegou_otel.delivery.otlp import Scope
-from chegou_otel.delivery.segments import WRITER, NotOurs, Segment, in_use
+from chegou_otel.delivery.segments import SHIPPER, WRITER, NotOurs, Segment, in_use
 
 if TYPE_CHECKING:
     from chegou_otel.delivery.recorder import Recorder
@@ -67,6 +78,7 @@ def become(recorder: Recorder, found: Segment | str | None) -> None:
     recorder._segment = NOTHING
     pool = recorder.pool
     pool.child, pool.shipper, pool._parents = True, os.getppid(), pool._told
+    _retire(recorder)
     segment = _opened(found, pool.hash) if isinstance(found, str) else found
     for other in pool.out:
         if other is not segment:
@@ -75,7 +87,7 @@ def become(recorder: Recorder, found: Segment | str | None) -> None:
     if segment is None or not segment.lock(WRITER):
         return
     in_use.add(segment.path or "")
-    segment.claim(recorder.resource)
+    segment.claim(recorder.resource, END_BYTES)
     segment.limit = min(segment.capacity - END_BYTES, segment.position + STRIDE)
     if pool.storage.kind == "none":
         pool.storage = Storage("disk" if segment.path else "memory", (segment.path or "").rpartition("/")[0] or None, "")
@@ -86,8 +98,21 @@ def become(recorder: Recorder, found: Segment | str | None) -> None:
 
 def speak_for(recorder: Recorder, service: str, resource: bytes) -> None:
     """In a spawned child, before it becomes the writer: what it records is its parent's, whose segment it can open then."""
-    recorder.pool.serve(service)
+    if recorder.pool.service != service:
+        recorder.pool.serve(service)
+        recorder.pool._chosen = False
     recorder.resource = resource
+
+
+def _retire(recorder: Recorder) -> None:
+    """A child that recorded something before it became the writer ships by itself: no more; what it has is left to its parent."""
+    courier, recorder.courier = recorder.courier, None
+    if courier is not None:
+        courier.stop()
+    for segment in recorder.pool.own:
+        segment.longs[W_POSITION] = segment.position
+        segment.longs[W_SHIPPER], segment.longs[W_SHIPPER_STARTED] = recorder.pool.shipper, process.moment()
+        segment.unlock(SHIPPER)
 
 
 def _opened(path: str, service: int) -> Segment | None:

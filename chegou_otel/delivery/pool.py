@@ -11,6 +11,7 @@ from chegou_otel import _forks
 from chegou_otel.delivery import folder, inheritance, ledger, orphans, pressure, process
 from chegou_otel.delivery.folder import Storage
 from chegou_otel.delivery.frames import (
+    END_BYTES,
     FRAME_HEADER,
     HANDOVER,
     HEADER_BYTES,
@@ -242,7 +243,7 @@ class Pool:
             return None
         self.idle = tuple(each for each in self.idle if each is not segment)
         segment.settled = False
-        segment.announce(resource)
+        segment.announce(resource, END_BYTES)
         segment.longs[W_POSITION] = segment.position  # from where a child goes on that opens it by its path
         segment.touch()
         segment.writer_elsewhere = True

@@ -195,20 +195,22 @@ class Segment:
 
     # -- written
 
-    def claim(self, resource: bytes) -> None:
+    def claim(self, resource: bytes, kept: int = 0) -> None:
         """Become the writer: name the process and start with its resource."""
         self.writer_elsewhere = False
         self.longs[W_PID] = os.getpid()
         self.longs[W_STARTED] = process.moment()
         self.touch()
-        self.announce(resource)
+        self.announce(resource, kept)
 
     def touch(self) -> None:
         self.longs[W_TOUCHED] = int(time.time())
 
-    def announce(self, resource: bytes) -> None:
-        """Write a RESOURCE frame, unless it is the last one; the scopes before it are not valid after it."""
-        if resource != self.spoken and self.write(Kind.RESOURCE, NO_SCOPE, resource):
+    def announce(self, resource: bytes, kept: int = 0) -> None:
+        """Write a RESOURCE frame, unless it is the last one; the scopes before it are not valid after it. ``kept``: bytes at the end
+        that are for something else."""
+        fits = not kept or self.position + len(resource) + FRAME_HEADER + kept <= self.capacity
+        if resource != self.spoken and fits and self.write(Kind.RESOURCE, NO_SCOPE, resource):
             self.spoken, self.scopes = resource, {NO_SCOPE}
 
     @property

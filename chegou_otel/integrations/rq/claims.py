@@ -41,8 +41,10 @@ _BY_USER: Final = "Job stopped by user"
 _ABANDONED: Final = "AbandonedJobError"
 _MOST_TEXT: Final = 8_192
 _WORDS: Final = "words"
-#: The outcome that a job's status stands for right after its work-horse left in order; one that is still ``started`` has none.
-_STORED: Final = {b"finished": "finished", b"failed": "failed", b"queued": "retried", b"scheduled": "retried"}
+#: What RQ's records are of, and what a job's status stands for once its work-horse has left. There is no record of what is retried
+#: after an exception; a job that is to be repeated may be queued again for another reason.
+_TYPES: Final = {b"1": "finished", b"2": "failed", b"4": "retried", b"5": "failed"}
+_STATUSES: Final = {b"finished": "finished", b"failed": "failed", b"queued": "retried", b"scheduled": "retried"}
 
 
 class Ending(NamedTuple):
@@ -90,15 +92,23 @@ class Claims:
 
     def ending(self, job_id: str, execution_id: str) -> Ending | None:
         """What RQ's own record says of an execution whose process is gone: its parent may have lived on and known the exit."""
+        return next((found for number, fields in self._results(job_id, execution_id) if (found := _ending_in(number, fields))), None)
+
+    def _results(self, job_id: str, execution_id: str) -> list[tuple[Any, dict[bytes, bytes]]]:
+        """RQ's records of an execution, the newest first, with their numbers. None are kept of a job with ``result_ttl=0``."""
         results: Any = sys.modules.get("rq.results")
         if results is None or self._connection is None:
-            return None
+            return []
         answer = self._ask(None, "XREVRANGE", results.Result.get_key(job_id), "+", "-", "COUNT", "10")
-        return _ending_in(answer, execution_id) if isinstance(answer, list) else None
+        return _of_execution(answer, execution_id.encode()) or [] if isinstance(answer, list) else []
 
-    def stored(self, job: Any) -> str | None:
-        """How the job's last execution ended by what RQ stored: a work-horse that ended in order may have lost its own word."""
-        return _STORED.get(_bytes(self._ask(job.connection, "HGET", job.key, "status") or b""))
+    def stored(self, job: Any, execution_id: str) -> str | None:
+        """How an execution ended by what RQ stored: a work-horse that ended in order may have lost its own word."""
+        self.know(job.connection)
+        for _, found in self._results(job.id, execution_id):
+            return _TYPES.get(found.get(b"type", b""))
+        outcome = _STATUSES.get(_bytes(self._ask(None, "HGET", job.key, "status") or b""))
+        return None if outcome == "retried" and getattr(job, "repeats_left", None) is not None else outcome
 
     def _ask(self, connection: Any, *command: str) -> Any:
         """The answer; ``None`` is Redis' nil. ``False`` when there was no answer."""
@@ -156,14 +166,18 @@ def _once(pool: Any, command: tuple[str, ...]) -> Any:
 
 
 @guarded
-def _ending_in(entries: list[Any], execution_id: str) -> Ending | None:
-    for number, fields in entries:
-        raw = [_bytes(each) for each in fields]
-        found = dict(zip(raw[::2], raw[1::2], strict=False))
-        if found.get(b"execution_id") == execution_id.encode() and b"exc_string" in found:
-            text = zlib.decompressobj().decompress(b64decode(found[b"exc_string"]), _MOST_TEXT).decode(errors="replace")
-            return _read(text, int(_bytes(number).partition(b"-")[0]) * 1_000_000)
-    return None
+def _of_execution(entries: list[Any], execution_id: bytes) -> list[tuple[Any, dict[bytes, bytes]]]:
+    read = [(number, [_bytes(each) for each in fields]) for number, fields in entries]
+    found = [(number, dict(zip(raw[::2], raw[1::2], strict=False))) for number, raw in read]
+    return [(number, fields) for number, fields in found if fields.get(b"execution_id") == execution_id]
+
+
+@guarded
+def _ending_in(number: Any, fields: dict[bytes, bytes]) -> Ending | None:
+    if b"exc_string" not in fields:
+        return None
+    text = zlib.decompressobj().decompress(b64decode(fields[b"exc_string"]), _MOST_TEXT).decode(errors="replace")
+    return _read(text, int(_bytes(number).partition(b"-")[0]) * 1_000_000)
 
 
 def _read(text: str, at: int) -> Ending | None:

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 _TAKING: Final = "_chegou_otel_taking"
 #: In a context of a cron job's tick: that job's name.
 CRON: Final = create_key("chegou-otel-rq-cron")
-_MANY: Final = create_key("chegou-otel-rq-enqueue-many")
+#: In a context of ``enqueue_many``: its batch.
+MANY: Final = create_key("chegou-otel-rq-enqueue-many")
 _PRODUCER: Final = 3
 _MAX_CACHED: Final = 2_000
 #: How a job enters a queue for the first time, and what its run will be to the span that enqueued it.
@@ -54,8 +55,8 @@ class Taking:
         self.token: Token[Context] | None = token
 
     @guarded
-    def end(self, error: BaseException | None, later: list[Taking] | None = None) -> None:
-        """The queue has taken it, or has not. ``later``: it was put into a pipeline, and is settled with that."""
+    def end(self, error: BaseException | None, batch: Batch | None = None) -> None:
+        """The queue has taken it, or has not. ``batch``: it was put into a pipeline, and is settled with that."""
         token, self.token = self.token, None
         if token is None:
             return  # a synchronous queue took it, ran it, and returns
@@ -66,11 +67,12 @@ class Taking:
         # Reading ``job.id`` makes one, and RQ tells by its absence that the user chose none; by now RQ has read it.
         if job_id:
             self.span.set_attribute("messaging.message.id", Safe(job_id))
-        if later is not None and error is None:
-            later.append(self)
+        if batch is not None and error is None:
+            batch.taken.append(self)
         else:
             self.settle(error)
 
+    @guarded
     def settle(self, error: BaseException | None) -> None:
         if error is None:
             self.counted.add(1)
@@ -84,6 +86,40 @@ class Taking:
             self.span.set_attribute("rq.enqueue.status", Safe("duplicate"))
         else:
             self.span.fail(error)
+
+
+class Batch:
+    """What one ``enqueue_many`` puts into pipelines: jobs are sent when theirs is executed, and RQ executes up to three."""
+
+    def __init__(self, queue: Any, *, own: bool) -> None:
+        self._queue = queue
+        #: Whether RQ executes them; a pipeline of the user's is for the user to execute.
+        self._own = own
+        self._watched: Any = None
+        self.taken: list[Taking] = []
+        self.open = True
+
+    def of(self, queue: Any, pipeline: Any) -> Batch | None:
+        """This, if ``queue`` puts a job into ``pipeline`` for it: a job that is run meanwhile may enqueue, too."""
+        if not self.open or queue is not self._queue or pipeline is None:
+            return None
+        if self._own and self._watched is None:
+            self._watched, pipeline.execute = pipeline, functools.partial(self._execute, pipeline.execute)
+        return self
+
+    def _execute(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        try:
+            found = original(*args, **kwargs)
+        except BaseException as error:
+            self.settle(error)
+            raise
+        self.settle(None)
+        return found
+
+    def settle(self, error: BaseException | None) -> None:
+        taken, self.taken = self.taken, []
+        for each in taken:
+            each.settle(error)
 
 
 class Producer:
@@ -179,7 +215,9 @@ def _make(runtime: Runtime, producer: Producer, joins: str, original: Callable[.
         except BaseException as error:
             taking.end(error)
             raise
-        taking.end(None, get_current().get(_MANY))  # type: ignore[arg-type]
+        batch = get_current().get(MANY)
+        pipeline = kwargs.get("pipeline", args[0] if args else None)
+        taking.end(None, batch.of(self, pipeline) if isinstance(batch, Batch) else None)
         return taken
 
     return take
@@ -212,27 +250,21 @@ def _make_run_sync(runtime: Runtime, original: Callable[..., Any]) -> Callable[.
 
 
 def _make_many(runtime: Runtime, original: Callable[..., Any]) -> Callable[..., Any]:
-    """Its jobs are sent when its pipeline is, all or none."""
-
-    @guarded
-    def settle(taken: list[Taking], error: BaseException | None) -> None:
-        for each in taken:
-            each.settle(error)
-
     @functools.wraps(original)
-    def enqueue_many(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def enqueue_many(self: Any, job_datas: Any, pipeline: Any = None, **kwargs: Any) -> Any:
         if not runtime.armed:
-            return original(self, *args, **kwargs)
-        taken: list[Taking] = []
-        token = attach(Context({**get_current(), QUIET: True, _MANY: taken}))
+            return original(self, job_datas, pipeline, **kwargs)
+        batch = Batch(self, own=pipeline is None)
+        token = attach(Context({**get_current(), QUIET: True, MANY: batch}))
         try:
-            jobs = original(self, *args, **kwargs)
+            jobs = original(self, job_datas, pipeline, **kwargs)
         except BaseException as error:
-            settle(taken, error)
+            batch.settle(error)
             raise
         finally:
+            batch.open = False
             reset(token)
-        settle(taken, None)
+        batch.settle(None)
         return jobs
 
     return enqueue_many
@@ -243,13 +275,14 @@ def _make_create(runtime: Runtime, producer: Producer, original: Callable[..., A
     def defer(queue: Any, job: Any) -> None:
         job.id  # noqa: B018 - reading it makes it; the span is to have it
         taking = producer.begin(queue.name, job, "parent")
-        if taking is not None:
-            taking.end(None, get_current().get(_MANY))  # type: ignore[arg-type]
+        batch = get_current().get(MANY)
+        if taking is not None:  # it is saved in the pipeline
+            taking.end(None, batch if isinstance(batch, Batch) and batch.open else None)
 
     @functools.wraps(original)
     def create_job(self: Any, *args: Any, **kwargs: Any) -> Any:
         job = original(self, *args, **kwargs)
-        if runtime.armed and _MANY in get_current() and str(getattr(job._status, "value", job._status)) == "deferred":
+        if runtime.armed and MANY in get_current() and str(getattr(job._status, "value", job._status)) == "deferred":
             defer(self, job)
         return job
 

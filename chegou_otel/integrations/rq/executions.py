@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 import os
-import threading
+from contextlib import nullcontext
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from hashlib import blake2b
 from time import time_ns
@@ -25,7 +26,7 @@ from chegou_otel.integrations.redis import QUIET
 from chegou_otel.integrations.rq import resources, shape, untold
 from chegou_otel.integrations.rq.carrier import function_of
 from chegou_otel.integrations.rq.claims import Claims
-from chegou_otel.integrations.rq.enqueue import system
+from chegou_otel.integrations.rq.enqueue import MANY, system
 from chegou_otel.integrations.rq.execution import Execution
 from chegou_otel.integrations.rq.metrics import Measures
 from chegou_otel.integrations.rq.outcomes import FAILED, outcome_of
@@ -43,16 +44,12 @@ if TYPE_CHECKING:
     from chegou_otel._runtime import Runtime
 
 _CONSUMER: Final = 4
+#: What of a context is not the job's: whoever runs it there may be at something else.
+_ANOTHER_S: Final = (_SPAN_KEY, _correlation.KEY, MANY)
 _MAX_CACHED: Final = 2_000
 _CALLBACKS: Final = ("execute_success_callback", "execute_failure_callback", "execute_stopped_callback")
 #: RQ gives an execution up when it heard nothing of it for so long, at the least.
 _HEARTBEAT_NS: Final = 60 * 10**9
-
-
-class _Here(threading.local):
-    """What a thread is at: a web server's may each be at a job of their own, on queues that do not wait for workers."""
-
-    execution: Execution | None = None
 
 
 class Executions:
@@ -63,7 +60,8 @@ class Executions:
         self.tracer = runtime.tracer("chegou_otel.rq")
         self.measures = Measures(runtime)
         self._statics: dict[tuple[str, str], Static] = {}
-        self._here = _Here()
+        #: What a thread is at: a web server's may each be at a job of their own, on queues that do not wait for workers.
+        self._current: ContextVar[Execution | None] = ContextVar("chegou-otel-rq-execution", default=None)
         self.claims = Claims()
         #: Told of a start, a change, an end, so that they are frames too: what a killed process did is told by another.
         self.teller: Teller | None = None
@@ -72,12 +70,13 @@ class Executions:
 
     @property
     def current(self) -> Execution | None:
-        """What this thread is at."""
-        return self._here.execution
+        """What this thread, or greenlet, is at."""
+        return self._current.get()
 
     def _enter(self, execution: Execution) -> None:
         execution.token = attach(execution.context)
-        execution.outer, self._here.execution = self._here.execution, execution
+        execution.outer = self._current.get()
+        self._current.set(execution)
 
     # -- a run ---------------------------------------------------------------------------------------------------------
 
@@ -123,7 +122,7 @@ class Executions:
     def make(self, worker: Any, job: Any, queue: Any, since: datetime | None = None, execution: Any = None) -> Execution:
         place = shape.place(job, self.runtime.settings.rq_trace_shape, since)
         known = place.correlation
-        base = {key: value for key, value in get_current().items() if key not in (_SPAN_KEY, _correlation.KEY)}
+        base = {key: value for key, value in get_current().items() if key not in _ANOTHER_S}
         if place.parent is not None:
             base[_SPAN_KEY] = NonRecordingSpan(place.parent)
         context = Context({**base, _correlation.KEY: known, QUIET: True})
@@ -145,7 +144,8 @@ class Executions:
     def finish(self, execution: Execution, outcome: str, more: Mapping[str, Any] | None = None, end: int | None = None) -> None:
         """The process that ran it tells its end, or leaves that to its parent. ``more``: what is known of one that another process ran."""
         execution.over = True
-        self._here.execution = execution.outer
+        self._current.set(execution.outer)
+        execution.outer = None
         span, teller = execution.span, self.teller
         used = resources.spent(execution.used) if more is None else more
         if teller is not None and more is None and teller.leave(execution, outcome, used):
@@ -188,11 +188,13 @@ class Executions:
         execution.measure_start()
         error = type_name(execution.error) if execution.error is not None else ""
         end = max(execution.start, end or time_ns())  # a clock may be set back
-        lost = self.teller.lost if self.teller is not None and self.teller.parent else int
-        before = lost()
-        span.end(end)
-        if lost() > before:
-            return False
+        left = self.teller if self.teller is not None and self.teller.parent and execution.id else None
+        # The lock, so that no other thread's losses are taken for this span's.
+        with nullcontext() if left is None else self.runtime.recorder._lock:
+            before = 0 if left is None else left.lost()
+            span.end(end)
+            if left is not None and left.lost() > before:
+                return False
         self.count(execution.queue, execution.function, outcome, (end - execution.start) / 1e9, used, error, span)
         return True
 

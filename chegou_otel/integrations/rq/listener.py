@@ -134,6 +134,9 @@ class Listener:
                 return
             if execution_id == self.monitored:
                 continue
+            if not said(known):  # its beginning found no room; whoever ran it knows more, or nobody
+                self._open.pop(execution_id, None)
+                continue
             _read(known)
             if "ended" not in known and process.alive(known["pid"], known["started"]):
                 continue
@@ -158,6 +161,9 @@ class Listener:
 
     def tell_left(self, known: dict[str, Any]) -> None:
         """The end that its work-horse left to be told, by somebody who did not make the span."""
+        if self._executions.runtime.recorder.muted:
+            self.keep(known)
+            return
         outcome, _start, end, used, *_changed = known["ended"]
         self.tell(known, outcome, used, end=end)
 
@@ -205,6 +211,11 @@ class Listener:
             span.set_status(Status(StatusCode.ERROR, FAILED[outcome]))
         executions.count(known["queue"], known["function"], outcome, seconds, more, span=span)
         span.end(max(known["start"], known["last"] if end == 0 else end or time_ns()))
+
+
+def said(known: dict[str, Any]) -> bool:
+    """Whether what an execution is was said, not only how it ended."""
+    return "queue" in known or "unread" in known
 
 
 def _fresh(execution_id: str) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class NeverRan:
     def _make_cancel(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def cancel(job: Any, *args: Any, **kwargs: Any) -> Any:
-            ran = not self._runtime.armed or self._ran(job)
+            ran = not self._runtime.armed or self._ran(job) is not False
             result = original(job, *args, **kwargs)
             if not ran:
                 self.tell(job, "canceled")

@@ -6,7 +6,6 @@ line in front of it.
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import sys
@@ -17,13 +16,15 @@ from chegou_otel._guard import guarded
 from chegou_otel.integrations.rq import quiet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from chegou_otel.delivery.recorder import Recorder
+    from chegou_otel._runtime import Runtime
     from chegou_otel.delivery.segments import Segment
 
 #: Where the parent leaves it. Not in the source: everybody can read the command line of a process, and a proxy has a password.
 _VARIABLE: Final = "_CHEGOU_OTEL_SPAWN"
+#: Bytes. Linux takes 128 KiB for one variable.
+_MOST: Final = 100_000
 #: Whatever goes wrong in it stays in it: the job runs all the same.
 _LINE: Final = """
 try:
@@ -53,48 +54,47 @@ def inherited() -> Inheritance | None:
 
 
 @guarded
-def left(recorder: Recorder, segment: Segment | None) -> str:
-    """What the next spawned work-horse is to have of this process."""
+def left(runtime: Runtime, segment: Segment | None) -> str | None:
+    """What the next spawned work-horse is to have of this process; ``None`` when that is more than an environment takes."""
     from chegou_otel import _setup
 
-    return json.dumps({
+    recorder = runtime.recorder
+    text = json.dumps({
         # Its name cannot be guessed there: the command line says nothing.
-        "arguments": {**_setup.arguments(), "service_name": recorder.pool.service},
+        "arguments": {
+            **_setup.arguments(), "service_name": recorder.pool.service, "active": "always" if runtime.recording else "never",
+        },
         "segment": None if segment is None else segment.address,
         "resource": recorder.resource.hex(),
         "parent": os.getpid(),
     })  # fmt: skip
+    return text if len(text) < _MOST else None
 
 
 @contextmanager
 def bootstrapped(left: str) -> Iterator[None]:
-    """Put our line in front of the source of the Python that is spawned within the block."""
+    """Put our line in front of the source of the Python that is spawned within the block, and what is left for it in its environment."""
     line = _LINE.format(path=sys.path)
-    os.environ[_VARIABLE] = left
-    try:
-        with _prefixed(os, "posix_spawn", 1, line), _prefixed(os, "spawnv", 2, line):
-            yield
-    finally:
-        os.environ.pop(_VARIABLE, None)
 
-
-@contextmanager
-def _prefixed(owner: Any, name: str, position: int, line: str) -> Iterator[None]:
-    original: Callable[..., Any] = getattr(owner, name)
-
-    @functools.wraps(original)
-    def spawn(*args: Any, **kwargs: Any) -> Any:
-        argv = list(args[position])
+    def prepare(argv: Any, env: Any) -> tuple[Any, Any]:
         if len(argv) == 3 and argv[1] == "-c" and "work_horse" in argv[2]:  # noqa: PLR2004 - python -c source
-            argv[2] = line + argv[2]
-            args = (*args[:position], argv, *args[position + 1 :])
-        return original(*args, **kwargs)
+            return [*argv[:2], line + argv[2]], {**env, _VARIABLE: left}
+        return argv, env
 
-    setattr(owner, name, spawn)
+    posix_spawn, spawnv = os.posix_spawn, os.spawnv
+
+    def own_posix_spawn(path: Any, argv: Any, env: Any, *args: Any, **kwargs: Any) -> int:
+        return posix_spawn(path, *prepare(argv, env), *args, **kwargs)
+
+    def own_spawnv(mode: int, path: Any, argv: Any) -> int:
+        return os.spawnve(mode, path, *prepare(argv, os.environ))  # noqa: S606 - as RQ does
+
+    owner: Any = os
+    owner.posix_spawn, owner.spawnv = own_posix_spawn, own_spawnv
     try:
         yield
     finally:
-        setattr(owner, name, original)
+        owner.posix_spawn, owner.spawnv = posix_spawn, spawnv
 
 
 def begin() -> None:
@@ -113,7 +113,7 @@ def begin() -> None:
 
     @guarded
     def run() -> None:
-        telemetry = _setup.current() or _setup.start({**told["arguments"], "active": "always"})
+        telemetry = _setup.current() or _setup.start(told["arguments"])
         quiet.process(telemetry.runtime)
         # The worker's classes are imported now, so that the work-horse hands over before it performs anything.
         __import__("rq.worker.worker_classes")

@@ -99,7 +99,7 @@ class Teller:
 
     def lost(self) -> int:
         """How many spans found no room in this process so far."""
-        return ledger.dropped((self._recorder.loose, *(segment.longs for segment in self._recorder.pool.own)), Signal.TRACES)
+        return ledger.dropped((self._recorder.loose, *(segment.longs for segment in self._recorder.pool.all())), Signal.TRACES)
 
     @guarded
     def leave_all(self, execution: Execution, outcome: str, used: Mapping[str, Any]) -> None:

@@ -19,6 +19,7 @@ from chegou_otel.correlation import rng
 from chegou_otel.delivery.inheritance import inherit, speak_for
 from chegou_otel.integrations.rq import claims, resources, spawn
 from chegou_otel.integrations.rq.executions import execution_of
+from chegou_otel.integrations.rq.listener import said
 from chegou_otel.integrations.rq.outcomes import status_of
 from chegou_otel.integrations.rq.quiet import make_loud
 from chegou_otel.integrations.rq.teller import Teller
@@ -41,7 +42,10 @@ def patch(runtime: Runtime, executions: Executions, listener: Listener, module: 
     horses = Horses(runtime, executions, listener, module)
     if (parent := spawn.inherited()) is not None:
         speak_for(runtime.recorder, parent.service, parent.resource)
-        horses.become(parent.segment)
+        if runtime.switch is not None:
+            runtime.switch.serve(parent.service)
+        if runtime.recording:
+            horses.become(parent.segment)
     runtime.wrap(module.Worker, "work", horses.make_work)
     runtime.wrap(module.Worker, "fork_work_horse", horses.make_fork)
     runtime.wrap(module.SpawnWorker, "fork_work_horse", horses.make_spawn)
@@ -76,9 +80,9 @@ class Horses:
 
     def __init__(self, runtime: Runtime, executions: Executions, listener: Listener, module: ModuleType) -> None:
         self.runtime = runtime
-        self._rq_s = module.Worker
-        #: The classes whose ``fork_work_horse`` makes ready for the work-horse.
-        self._ready = {module.Worker, module.SpawnWorker}
+        self._rq_s = (module.Worker, module.SpawnWorker)
+        #: Subclasses that fork in a way of their own.
+        self._met: set[type] = set()
         self.executions = executions
         self.listener = listener
         self.segment: Any = None
@@ -96,6 +100,11 @@ class Horses:
         self._notes = False
         #: Whether telemetry was off when the work-horse under way was forked.
         self._off = False
+
+    @property
+    def _at_work(self) -> bool:
+        """Whether there is anything to hand over."""
+        return self.runtime.armed and self.runtime.recording
 
     # -- in the parent, before
 
@@ -115,7 +124,7 @@ class Horses:
     def make_fork(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def fork_work_horse(worker: Any, job: Any, queue: Any) -> Any:
-            if self.runtime.armed:
+            if self._at_work:
                 self._strange = -1
                 self.reserve(worker, job)
                 self.executions.prepare(worker, job, queue)
@@ -130,20 +139,23 @@ class Horses:
             finally:
                 _forks.expect(None)
                 self.executions.prepared = None
+                if not self._comes_by(type(worker)):
+                    self.listener.watch(None)
 
         return fork_work_horse
 
     def _comes_by(self, kind: type) -> bool:
         """Whether ``after`` is called for sure: a subclass may watch its work-horses in a way of its own."""
-        return all(getattr(kind, name) is getattr(self._rq_s, name) for name in ("execute_job", "monitor_work_horse"))
+        return all(getattr(kind, name) is getattr(self._rq_s[0], name) for name in ("execute_job", "monitor_work_horse"))
 
     def make_spawn(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def fork_work_horse(worker: Any, job: Any, queue: Any) -> Any:
             if not self.runtime.armed:
                 return original(worker, job, queue)
-            self.reserve(worker, job)
-            left = spawn.left(self.runtime.recorder, self.segment)
+            if self._at_work:
+                self.reserve(worker, job)
+            left = spawn.left(self.runtime, self.segment)
             with spawn.bootstrapped(left) if left else nullcontext():
                 return original(worker, job, queue)
 
@@ -152,7 +164,7 @@ class Horses:
     def make_work(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def work(worker: Any, *args: Any, **kwargs: Any) -> Any:
-            if self.runtime.armed:
+            if self._at_work:
                 self.meet(type(worker))
             return original(worker, *args, **kwargs)
 
@@ -162,18 +174,24 @@ class Horses:
     def meet(self, kind: type) -> None:
         """A subclass may fork in a way of its own: what it forks is given a segment all the same."""
         owner = next(base for base in kind.__mro__ if "fork_work_horse" in vars(base))
-        if owner not in self._ready:
-            self._ready.add(owner)
+        if kind in self._met or owner in self._rq_s:
+            return
+        if owner not in self._met:
             self.runtime.wrap(owner, "fork_work_horse", self.make_strange)
-            self.runtime.wrap(owner, "perform_job", self.make_perform)
+        self._met |= {kind, owner}
+        self.runtime.wrap(kind, "perform_job", self.make_perform)
 
     def make_strange(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def fork_work_horse(worker: Any, job: Any, *args: Any, **kwargs: Any) -> Any:
-            if self.runtime.armed:
+            if self._at_work:
                 self.reserve(worker, job)
                 self._strange = _forks.generation + 1
-            return original(worker, job, *args, **kwargs)
+            try:
+                return original(worker, job, *args, **kwargs)
+            finally:
+                if not self._comes_by(type(worker)):
+                    self.listener.watch(None)
 
         return fork_work_horse
 
@@ -184,7 +202,7 @@ class Horses:
 
         @functools.wraps(original)
         def perform_job(worker: Any, *args: Any, **kwargs: Any) -> Any:
-            if self.runtime.armed and self._strange == _forks.generation != self._generation:
+            if self._at_work and self._strange == _forks.generation != self._generation:
                 self.become(self.segment)
             return original(worker, *args, **kwargs)
 
@@ -193,7 +211,7 @@ class Horses:
     def make_main(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def main_work_horse(worker: Any, *args: Any, **kwargs: Any) -> Any:
-            if self.runtime.armed and self._generation != _forks.generation and spawn.inherited() is None:
+            if self._at_work and self._generation != _forks.generation and spawn.inherited() is None:
                 self.become(self.segment)
             return original(worker, *args, **kwargs)
 
@@ -237,11 +255,11 @@ class Horses:
     def make_monitor(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def monitor_work_horse(worker: Any, job: Any, queue: Any, *args: Any, **kwargs: Any) -> Any:
-            before = self.seen(worker, job, args[0] if args else kwargs.get("execution")) if self.runtime.armed else None
+            before = self.seen(worker, job, args[0] if args else kwargs.get("execution")) if self._at_work else None
             try:
                 return original(worker, job, queue, *args, **kwargs)
             finally:
-                if self.runtime.armed:
+                if self._at_work:
                     self.after(worker, job, queue, *(before or (None, False)))
 
         return monitor_work_horse
@@ -263,7 +281,7 @@ class Horses:
         if known is None or (self._off and not known):
             return
         if "ended" in known:
-            if made is None and "queue" not in known and "unread" not in known:  # what it was is not known but here
+            if not said(known) and (made is None or made.id != known["id"]):  # what it was is not known but here
                 made = self.executions.make(worker, job, queue, job.started_at, execution)
             self._tell_left(made, known)
             return
@@ -271,7 +289,7 @@ class Horses:
         began = known.get("used") if known else None
         stopped = stopped or status_of(job) == "stopped" or worker._stopped_job_id == job.id
         outcome, more = _ending(status, usage, began, stopped=stopped)
-        if outcome == "vanished" and status == 0 and (stored := self.executions.claims.stored(job)):
+        if outcome == "vanished" and status == 0 and (stored := self.executions.claims.stored(job, execution_id or "")):
             outcome, more = stored, resources.of_dead(usage, began)
         if known:
             self.listener.tell(known, outcome, more, where=job.connection)
@@ -283,15 +301,16 @@ class Horses:
                 made.end(outcome, more)
 
     def _tell_left(self, made: Execution | None, known: dict[str, Any]) -> None:
-        changed = known["ended"][4:] and ("queue" in known or "unread" in known)
-        if made is None or made.id != known["id"] or changed:
+        changed = known["ended"][4:]
+        if said(known) and (changed or made is None or made.id != known["id"]):
             self.listener.tell_left(known)
             return
         if self.runtime.recorder.muted:
             self.listener.keep(known)
             return
         try:
-            self.executions.tell_left(made, *known["ended"][:4])
+            if made is not None:
+                self.executions.tell_left(made, *known["ended"][:4])
         finally:
             known["hold"].release()
 

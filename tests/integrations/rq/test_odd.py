@@ -44,6 +44,27 @@ def test_nobody_is_left_to_a_parent_that_does_not_come(hub, producer, worker, me
     assert total(hub, "odd.count") == 1
 
 
+def test_what_several_bases_override_is_called_all_the_same(hub, producer):
+    hub.queue().enqueue("odd_jobs.count")
+    hub.work("odd_work.py", "Heir")
+    hub.wait_jobs(1)
+
+    assert ("work is done my way" in hub.said(), "a job is performed my way" in hub.said()) == (True, True)
+    assert (statuses(hub), total(hub, "odd.count")) == (["finished"], 1)
+
+
+def test_a_work_horse_that_ships_by_itself_before_it_is_one_stops_then(hub, producer):
+    """Its courier would read what it hands over to its worker, and hand that over again."""
+    hub.queue().enqueue("odd_jobs.counts_for_a_while")
+    hub.work("odd_work.py", "LogsFirst")
+    hub.wait_jobs(1)
+    hub.work("truth_work.py", "next")
+
+    assert (total(hub, "odd.count"), total(hub, "rq.job.executions"), total(hub, "rq.job.queue_wait")) == (20, 1, 1)
+    assert len([span for span, _, _ in hub.receiver.spans if span.name == "inner"]) == 20
+    assert [body for _, body, _ in hub.logs].count("first of all") == 1
+
+
 def test_a_flush_in_a_job_takes_no_measurement_along(hub, producer):
     for _ in range(3):
         hub.queue().enqueue("odd_jobs.flushes_and_counts")

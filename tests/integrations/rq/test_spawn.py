@@ -83,3 +83,36 @@ def test_one_that_dies_before_it_can_say_a_word_has_run_as_long_as_it_ran(hub, p
 
     assert attributes(span)["rq.job.status"] == "killed"
     assert (span.end_time_unix_nano - span.start_time_unix_nano) / 1e9 >= 1
+
+
+def test_one_with_metrics_only_counts_once(hub, producer):
+    """A process that has metrics only starts its courier at once; a work-horse has none."""
+    hub.queue().enqueue("odd_jobs.counts_for_a_while")
+    work(hub, CHEGOU_OTEL_TRACES="false", CHEGOU_OTEL_LOGS="false")
+
+    assert sum(hub.metric("odd.count").values()) == 20
+
+
+@pytest.mark.usefixtures("enqueued")
+def test_what_never_records_does_not_in_its_work_horses(hub):
+    work(hub, CHEGOU_OTEL_ACTIVE="never")
+
+    assert not (hub.receiver.spans or hub.receiver.logs or hub.receiver.metrics)
+    assert hub.queue().count == 0
+
+
+@pytest.mark.usefixtures("enqueued")
+def test_a_service_that_is_switched_off_is_off_in_its_work_horses(hub):
+    del hub.env["OTEL_SERVICE_NAME"], hub.env["DJANGO_SETTINGS_MODULE"]
+    off = hub.folder / "spool" / "nameless_settings@off"
+    off.parent.mkdir(exist_ok=True)
+    off.touch()
+    run = ("-m", "chegou_otel", "run", "--", sys.executable)
+    work(hub, *run, HUB_NO_SETUP="1")
+    off.unlink()
+    hub.queue().enqueue("odd_jobs.tells", 99)
+    work(hub, *run, HUB_NO_SETUP="1")
+    hub.wait_jobs(1)
+
+    assert [body for _, body, _ in hub.logs if body.startswith("told by")] == ["told by 99"]
+    assert len(hub.jobs) == 1

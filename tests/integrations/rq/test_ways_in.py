@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from datetime import UTC, datetime, timedelta
 
 import hub_jobs
+import odd_jobs
 import pytest
 import redis
 import rq
@@ -209,7 +211,34 @@ def test_jobs_whose_pipeline_fails_were_not_sent(telemetry, redis_client, monkey
     assert [point.value for point in telemetry.metrics["messaging.client.sent.messages"].points] == [1]
 
 
+def test_jobs_whose_pipeline_was_executed_were_sent_whatever_comes_then(telemetry, redis_client):
+    """RQ executes one for jobs that wait for nobody, and then one for the others."""
+    queue = rq.Queue(connection=redis_client)
+    first = queue.enqueue(hub_jobs.ok, "first")
+    telemetry.clear()
+    with pytest.raises(TypeError):
+        queue.enqueue_many([prepared("a"), rq.Queue.prepare_data(777, depends_on=[first])])
+
+    assert [span.status for span in telemetry.spans if span.name == "send default"] == ["UNSET"]
+    assert queue.count == 2
+
+
 # -- synchronous queues
+
+
+@pytest.mark.parametrize("job", ["enqueues_elsewhere", "enqueues_elsewhere_later"])
+def test_what_a_job_enqueues_that_many_were_run_with_is_its_own(telemetry, redis_client, redis_port, monkeypatch, job):
+    """It is settled when it is sent, not with those that it was run with."""
+    monkeypatch.setenv("HUB_REDIS_PORT", str(redis_port))
+    telemetry.clear()
+    with contextlib.suppress(TypeError):
+        rq.Queue(is_async=False, connection=redis_client).enqueue_many(
+            [rq.Queue.prepare_data(f"odd_jobs.{job}"), rq.Queue.prepare_data(12345)]
+        )
+    if job.endswith("later"):
+        odd_jobs.later.join()
+
+    assert telemetry.span("send elsewhere").status == "UNSET"
 
 
 def test_a_synchronous_queue_sends_before_it_runs(telemetry, redis_client):

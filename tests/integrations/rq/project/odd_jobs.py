@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 
 
@@ -113,3 +114,26 @@ def works_a_queue_off_in_forks(name):
     import rq
 
     rq.Worker([name], connection=redis.Redis(port=int(os.environ["HUB_REDIS_PORT"]))).work(burst=True)
+
+
+def counts_for_a_while():
+    """Twenty, in more than two rounds of a courier."""
+    from opentelemetry import trace
+
+    for _ in range(20):
+        count()
+        with trace.get_tracer("odd").start_as_current_span("inner"):
+            time.sleep(0.13)
+
+
+def enqueues_elsewhere():
+    import redis
+    import rq
+
+    rq.Queue("elsewhere", connection=redis.Redis(port=int(os.environ["HUB_REDIS_PORT"]))).enqueue("truth_jobs.ok")
+
+
+def enqueues_elsewhere_later():
+    global later
+    later = threading.Timer(0.3, enqueues_elsewhere)
+    later.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 import sys
 
@@ -45,7 +46,9 @@ class OwnFork(rq.worker.Worker):
             os._exit(0)
 
 
-class OwnHorse(rq.worker.Worker):
+class ForksItself:
+    """A mixin, and no Worker."""
+
     def fork_work_horse(self, job, queue):
         self._horse_pid = os.fork()
         if not self._horse_pid:
@@ -55,6 +58,38 @@ class OwnHorse(rq.worker.Worker):
                 self.perform_job(job, queue, *more)
             finally:
                 os._exit(0)
+
+
+class OwnHorse(ForksItself, rq.worker.Worker):
+    pass
+
+
+class Forks(ForksItself, rq.worker.Worker):
+    pass
+
+
+class Shouts(rq.worker.Worker):
+    def work(self, *args, **kwargs):
+        print("work is done my way", flush=True)
+        return super().work(*args, **kwargs)
+
+    def perform_job(self, *args):
+        print("a job is performed my way", flush=True)
+        return super().perform_job(*args)
+
+
+class Heir(Forks, Shouts):
+    """Two bases, of which the second overrides what the first inherits."""
+
+
+class LogsFirst(rq.worker.Worker):
+    def fork_work_horse(self, job, queue):
+        self._horse_pid = os.fork()
+        if not self._horse_pid:
+            os.setpgrp()
+            logging.getLogger("odd").warning("first of all")
+            self.main_work_horse(job, queue)
+            os._exit(0)
 
 
 class Refetches(rq.worker.Worker):
