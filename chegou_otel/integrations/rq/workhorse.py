@@ -139,8 +139,6 @@ class Horses:
             finally:
                 _forks.expect(None)
                 self.executions.prepared = None
-                if not self._comes_by(type(worker)):
-                    self.listener.watch(None)
 
         return fork_work_horse
 
@@ -187,11 +185,7 @@ class Horses:
             if self._at_work:
                 self.reserve(worker, job)
                 self._strange = _forks.generation + 1
-            try:
-                return original(worker, job, *args, **kwargs)
-            finally:
-                if not self._comes_by(type(worker)):
-                    self.listener.watch(None)
+            return original(worker, job, *args, **kwargs)
 
         return fork_work_horse
 

@@ -30,7 +30,9 @@ def total(hub, name):
 
 
 @pytest.mark.parametrize("memory", ["", "1"], ids=["disk", "memory"])
-@pytest.mark.parametrize("worker", ["Worker", "SpawnWorker", "OwnMonitor", "OwnExecute", "OwnFork", "OwnHorse", "Announces", "Refetches"])
+@pytest.mark.parametrize(
+    "worker", ["Worker", "SpawnWorker", "OwnMonitor", "OwnExecute", "OwnFork", "OwnHorse", "Announces", "Around", "Refetches"]
+)
 def test_nobody_is_left_to_a_parent_that_does_not_come(hub, producer, worker, memory):
     for _ in range(3):
         hub.queue().enqueue("truth_jobs.ok")

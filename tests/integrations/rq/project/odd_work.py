@@ -97,6 +97,18 @@ class Refetches(rq.worker.Worker):
         return super().perform_job(rq.job.Job.fetch(job.id, connection=self.connection), queue, *execution)
 
 
+class Around(rq.worker.Worker):
+    """Does something of its own around what RQ does."""
+
+    def execute_job(self, *args):
+        print("about to execute", flush=True)
+        super().execute_job(*args)
+
+    def monitor_work_horse(self, *args):
+        super().monitor_work_horse(*args)
+        print("gone", flush=True)
+
+
 class Announces(rq.worker.Worker):
     def fork_work_horse(self, job, queue):
         print("about to fork", flush=True)
