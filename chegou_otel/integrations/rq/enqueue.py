@@ -99,6 +99,7 @@ class Batch:
         self.taken: list[Taking] = []
         self.open = True
 
+    @guarded
     def of(self, queue: Any, pipeline: Any) -> Batch | None:
         """This, if ``queue`` puts a job into ``pipeline`` for it: a job that is run meanwhile may enqueue, too."""
         if not self.open or queue is not self._queue or pipeline is None:
@@ -106,6 +107,13 @@ class Batch:
         if self._own and self._watched is None:
             self._watched, pipeline.execute = pipeline, functools.partial(self._execute, pipeline.execute)
         return self
+
+    @guarded
+    def close(self) -> None:
+        """From here on nothing is put into its pipelines any more."""
+        self.open = False
+        if self._watched is not None:
+            vars(self._watched).pop("execute", None)
 
     def _execute(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         try:
@@ -251,18 +259,18 @@ def _make_run_sync(runtime: Runtime, original: Callable[..., Any]) -> Callable[.
 
 def _make_many(runtime: Runtime, original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
-    def enqueue_many(self: Any, job_datas: Any, pipeline: Any = None, **kwargs: Any) -> Any:
+    def enqueue_many(self: Any, *args: Any, **kwargs: Any) -> Any:
         if not runtime.armed:
-            return original(self, job_datas, pipeline, **kwargs)
-        batch = Batch(self, own=pipeline is None)
+            return original(self, *args, **kwargs)
+        batch = Batch(self, own=kwargs.get("pipeline", args[1] if len(args) > 1 else None) is None)
         token = attach(Context({**get_current(), QUIET: True, MANY: batch}))
         try:
-            jobs = original(self, job_datas, pipeline, **kwargs)
+            jobs = original(self, *args, **kwargs)
         except BaseException as error:
             batch.settle(error)
             raise
         finally:
-            batch.open = False
+            batch.close()
             reset(token)
         batch.settle(None)
         return jobs

@@ -123,7 +123,7 @@ class Horses:
 
     def make_fork(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
-        def fork_work_horse(worker: Any, job: Any, queue: Any) -> Any:
+        def fork_work_horse(worker: Any, job: Any, queue: Any, *args: Any, **kwargs: Any) -> Any:
             if self._at_work:
                 self._strange = -1
                 self.reserve(worker, job)
@@ -135,7 +135,7 @@ class Horses:
                     self._teller = Teller(self.runtime, parent=os.getpid(), to_be_forked=True)
                 _forks.expect(self.inherit)
             try:
-                return original(worker, job, queue)
+                return original(worker, job, queue, *args, **kwargs)
             finally:
                 _forks.expect(None)
                 self.executions.prepared = None
@@ -148,14 +148,14 @@ class Horses:
 
     def make_spawn(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
-        def fork_work_horse(worker: Any, job: Any, queue: Any) -> Any:
+        def fork_work_horse(worker: Any, job: Any, queue: Any, *args: Any, **kwargs: Any) -> Any:
             if not self.runtime.armed:
-                return original(worker, job, queue)
+                return original(worker, job, queue, *args, **kwargs)
             if self._at_work:
                 self.reserve(worker, job)
             left = spawn.left(self.runtime, self.segment)
             with spawn.bootstrapped(left) if left else nullcontext():
-                return original(worker, job, queue)
+                return original(worker, job, queue, *args, **kwargs)
 
         return fork_work_horse
 
