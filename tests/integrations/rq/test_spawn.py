@@ -116,3 +116,13 @@ def test_a_service_that_is_switched_off_is_off_in_its_work_horses(hub):
 
     assert [body for _, body, _ in hub.logs if body.startswith("told by")] == ["told by 99"]
     assert len(hub.jobs) == 1
+
+
+def test_settings_are_not_on_the_command_line_nor_handed_on(hub, producer):
+    """A proxy has a password, and everybody can read the command line."""
+    job = hub.queue().enqueue("odd_jobs.looks_at_itself")
+    work(hub)
+    line, environment = job.return_value(refresh=True)
+
+    assert "chegou_otel" in line
+    assert "matricula" not in line + str(environment)
