@@ -7,6 +7,7 @@ environment value warns and falls back, because a deployment must not fail on a 
 from __future__ import annotations
 
 import difflib
+import functools
 import json
 import math
 import os
@@ -224,7 +225,8 @@ class Shape(typing.NamedTuple):
         return " | ".join(repr(word) for word in self.words) or ("list of str" if self.base is tuple else self.base.__name__)
 
 
-def shapes() -> dict[str, Shape]:
+@functools.cache
+def shapes() -> Mapping[str, Shape]:
     """The shape of every setting, by name."""
     return {name: _shape(hint) for name, hint in typing.get_type_hints(Settings).items()}
 

@@ -23,12 +23,10 @@ from chegou_otel.delivery.frames import (
     STRIDE,
     W_PID,
     W_POSITION,
-    W_SHIPPER,
-    W_SHIPPER_STARTED,
     W_STARTED,
 )
 from chegou_otel.delivery.otlp import Scope
-from chegou_otel.delivery.segments import SHIPPER, WRITER, NotOurs, Segment, in_use
+from chegou_otel.delivery.segments import WRITER, NotOurs, Segment, in_use
 
 if TYPE_CHECKING:
     from chegou_otel.delivery.recorder import Recorder
@@ -111,8 +109,7 @@ def _retire(recorder: Recorder) -> None:
         courier.stop()
     for segment in recorder.pool.own:
         segment.longs[W_POSITION] = segment.position
-        segment.longs[W_SHIPPER], segment.longs[W_SHIPPER_STARTED] = recorder.pool.shipper, process.moment()
-        segment.unlock(SHIPPER)
+        recorder.pool.leave_to_parent(segment)
 
 
 def _opened(path: str, service: int) -> Segment | None:

@@ -107,14 +107,17 @@ class Pool:
             self.own[-1].shed()
         segment.claim(resource)
         if self.child:
-            # Nobody ships in here: the parent finds it, or, when that is gone, whoever of the service comes by.
-            segment.longs[W_SHIPPER] = self.shipper
-            segment.longs[W_SHIPPER_STARTED] = process.moment()
-            segment.unlock(SHIPPER)
+            self.leave_to_parent(segment)
             if self.own:
                 self.own[0].longs[W_MORE] = 1
         self.own = (*self.own, segment)
         return segment
+
+    def leave_to_parent(self, segment: Segment) -> None:
+        """Nobody ships in here: the parent finds it, or, when that is gone, whoever of the service comes by."""
+        segment.longs[W_SHIPPER] = self.shipper
+        segment.longs[W_SHIPPER_STARTED] = process.moment()
+        segment.unlock(SHIPPER)
 
     def ring(self, resource: bytes) -> Segment | None:
         """Where nothing is ever sent: one segment, from its start again when it is full."""

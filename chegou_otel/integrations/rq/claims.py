@@ -105,8 +105,8 @@ class Claims:
     def stored(self, job: Any, execution_id: str) -> str | None:
         """How an execution ended by what RQ stored: a work-horse that ended in order may have lost its own word."""
         self.know(job.connection)
-        for _, found in self._results(job.id, execution_id):
-            return _TYPES.get(found.get(b"type", b""))
+        if records := self._results(job.id, execution_id):
+            return _TYPES.get(records[0][1].get(b"type", b""))
         outcome = _STATUSES.get(_bytes(self._ask(None, "HGET", job.key, "status") or b""))
         return None if outcome == "retried" and getattr(job, "repeats_left", None) is not None else outcome
 

@@ -126,9 +126,11 @@ class Listener:
     def sweep(self) -> None:
         """Tell what began in processes that are gone, parent and work-horse alike."""
         self._begin_anew()
+        if monotonic() < self._rests_until:
+            return
         claims = self._executions.claims
         claims.hang = False
-        for execution_id, known in list(self._open.items()) if monotonic() >= self._rests_until else ():
+        for execution_id, known in list(self._open.items()):
             if claims.hang:
                 self._rests_until = monotonic() + _REST
                 return

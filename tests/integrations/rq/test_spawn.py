@@ -126,3 +126,12 @@ def test_settings_are_not_on_the_command_line_nor_handed_on(hub, producer):
 
     assert "chegou_otel" in line
     assert "matricula" not in line + str(environment)
+
+
+@pytest.mark.usefixtures("enqueued")
+def test_what_no_environment_takes_stops_no_job(hub):
+    """One variable may have 128 KiB: such a work-horse runs without telemetry, and its worker tells what Redis says."""
+    work(hub, OTEL_RESOURCE_ATTRIBUTES=f"big={'x' * 70_000}")
+    hub.wait_jobs(JOBS)
+
+    assert [attributes(span)["rq.job.status"] for span in hub.jobs] == ["finished"] * JOBS
